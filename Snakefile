@@ -1,0 +1,92 @@
+import os
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+sys.path.insert(0, workflow.basedir)
+# Jobs run in processes of their own, on a cluster on other machines: they find the package beside this file too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+from pipeline.configuration import check
+
+try:
+    check(config, f"{workflow.basedir}/workflow/schemas/config.schema.json")
+except ValueError as error:
+    raise SystemExit(f"kimberlite: {error}")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/database.smk"
+include: "workflow/rules/encoding.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/sampling.smk"
+include: "workflow/rules/filtering.smk"
+include: "workflow/rules/screening.smk"
+include: "workflow/rules/structures.smk"
+include: "workflow/rules/export.smk"
+
+
+localrules:
+    all,
+    database,
+    encoding,
+    training,
+    sampling,
+    filtering,
+    screening,
+    structures,
+    export,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.export_folder.output,
+
+
+rule database:
+    input:
+        rules.ingest.output,
+
+
+rule encoding:
+    input:
+        rules.encode.output,
+
+
+rule training:
+    input:
+        rules.train.output,
+        rules.autoencode.output,
+
+
+rule sampling:
+    input:
+        expand(rules.collect.output, part=PARTS),
+
+
+rule filtering:
+    input:
+        expand(rules.filter.output, part=PARTS),
+        rules.pass_rates.output,
+        rules.filter_history.output,
+
+
+rule screening:
+    input:
+        rules.select_candidates.output,
+
+
+rule structures:
+    input:
+        rules.build_structures.output,
+
+
+rule export:
+    input:
+        rules.export_folder.output,

@@ -1,0 +1,47 @@
+"""Hold the config to its schema, and say in one line what is wrong, where, and what to write instead."""
+
+import difflib
+import json
+from pathlib import Path
+
+import jsonschema
+
+
+def check(config: dict, schema_path: str | Path) -> None:
+    """Check a merged config.
+
+    Raises:
+        ValueError: One line that names the first offending value, its place and the mend.
+    """
+    validator = jsonschema.Draft202012Validator(json.loads(Path(schema_path).read_text()))
+    errors = sorted(
+        validator.iter_errors(config), key=lambda error: (list(map(str, error.absolute_path)), error.message)
+    )
+    if errors:
+        raise ValueError(_line(jsonschema.exceptions.best_match(errors)))
+
+
+def _line(error: jsonschema.ValidationError) -> str:
+    place = ".".join(map(str, error.absolute_path)) or "the top level"
+    allowed = error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            known = list(error.schema.get("properties", {}))
+            unknown = next(key for key in error.instance if key not in known)
+            close = difflib.get_close_matches(str(unknown), known, n=1)
+            mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
+            return f"config: unknown key '{unknown}' at {place}; {mend}"
+        case "required":
+            missing = next(key for key in allowed if key not in error.instance)
+            return f"config: key '{missing}' is missing at {place}; see config/README.md"
+        case "enum":
+            return f"config: {place} is {error.instance!r}; write one of {', '.join(map(str, allowed))}"
+        case "type":
+            kinds = allowed if isinstance(allowed, str) else " or ".join(allowed)
+            return f"config: {place} is {error.instance!r}; write a value of type {kinds}"
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            bound = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+            return f"config: {place} is {error.instance!r}; write {bound.get(error.validator, 'below')} {allowed}"
+        case "pattern":
+            return f"config: {place} is {error.instance!r}; it must match {allowed}"
+    return f"config: {place} is {error.instance!r}: {error.message}"

@@ -1,0 +1,36 @@
+"""The tables that the database stage writes."""
+
+import pyarrow as pa
+
+from pipeline.cells import CELL_COLUMNS
+from pipeline.composition import COUNTS, ELEMENTS
+from pipeline.tables import Table, column
+
+TARGETS = {
+    "formation_energy_ev_per_atom": "formation energy from the elements",
+    "energy_above_hull_ev_per_atom": "energy above the convex hull of the source",
+    "band_gap_ev": "band gap, 0 for a metal",
+    "volume_a3_per_atom": "volume in cubic angstrom",
+}
+
+ENTRIES = Table(
+    "entries",
+    (
+        column("id", pa.string(), "the source's own id, or its name and row number"),
+        column("formula", pa.string(), "reduced formula, elements by electronegativity"),
+        ELEMENTS,
+        COUNTS,
+        *(column(name, pa.float64(), meaning, null="not in the source") for name, meaning in TARGETS.items()),
+        *CELL_COLUMNS,
+    ),
+)
+
+REJECTS = Table(
+    "rejects",
+    (
+        column("file", pa.string(), "file that the row came from"),
+        column("line", pa.int64(), "line in that file, from 1 (a table's header counts)", null="the file is one row"),
+        column("id", pa.string(), "id as read", null="none read"),
+        column("reason", pa.string(), "why the row could not be read"),
+    ),
+)

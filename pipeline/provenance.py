@@ -1,0 +1,98 @@
+"""Which code, seeds and inputs made a file, and the digests by which Snakemake sees a change in either."""
+
+import ast
+import hashlib
+import importlib.metadata
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDED_PACKAGES = ("torch", "numpy", "pyarrow", "pymatgen", "smact", "matminer")
+
+
+def source_digest(*modules: str) -> str:
+    """Hash of what the modules do: their syntax trees and those of the in-package modules that they import.
+
+    Comments, layout and docstrings do not count; neither does a module that is imported by name at run time (the
+    chosen generator), so callers name that one too. Standard library only, since every Snakemake start pays for it.
+
+    Args:
+        modules: Dotted names, e.g. ``"pipeline.filtering"``; a package stands for its ``__init__`` and whatever that
+            imports.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    closure: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in closure:
+            closure.add(module)
+            waiting.extend(_parsed(module)[1])
+    text = "\n".join(f"{module} {_parsed(module)[0]}" for module in sorted(closure))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def derived_seed(seed: int, *keys: object) -> int:
+    """A 63-bit seed for one piece of work, from the campaign's seed and the name of the piece."""
+    text = repr((int(seed), *keys)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+
+def record(stage: str, code: str, settings: dict, seed: int, inputs: dict[str, str | Path]) -> dict:
+    """What a table says of its making.
+
+    Args:
+        stage: Name of the stage.
+        code: :func:`source_digest` of the modules that ran.
+        settings: The config keys that the rule passed.
+        seed: The campaign's seed.
+        inputs: Name and path of each file read; stored as its SHA-256.
+    """
+    return {
+        "stage": stage,
+        "code": code,
+        "settings": settings,
+        "seed": seed,
+        "inputs": {name: file_digest(path) for name, path in sorted(inputs.items())},
+        "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+@cache
+def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
+    path = _path(module)
+    if path is None:
+        raise ValueError(f"no module '{module}' under {ROOT}")
+    tree = ast.parse(path.read_text(), filename=str(path))
+    imported = set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            imported.add(base)
+            imported.update(f"{base}.{alias.name}" for alias in node.names)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    ours = tuple(sorted(name for name in imported if name.split(".")[0] == "pipeline" and _path(name)))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _path(module: str) -> Path | None:
+    base = ROOT.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)

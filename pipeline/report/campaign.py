@@ -1,0 +1,179 @@
+"""What the report reads of a campaign's folder, counted part by part so that memory does not grow with the samples."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import tables
+from pipeline.composition import SYMBOLS, Compositions, concatenate
+from pipeline.database.schema import ENTRIES
+from pipeline.encoding import BOX, SPLIT
+from pipeline.filtering.schema import DRAWN, FILTERED
+from pipeline.report.funnel import Gate, by_reason, candidate_funnel, database_funnel
+from pipeline.screening.models import PARITY, PARITY_FILE
+from pipeline.screening.select import SCREENED, SELECTED
+from pipeline.structures.schema import STRUCTURES
+
+ENERGY, GAP = "formation_energy_ev_per_atom", "band_gap_ev"
+Paths = Sequence[str | os.PathLike]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The database.
+
+    Attributes:
+        table: Entries with id, formula, elements, counts, formation energy and gap; N rows.
+        compositions: Of the N rows.
+        held_out: bool of shape (N,).
+        fits: bool of shape (N,), whether the generator's tensors can hold the formula.
+    """
+
+    table: pa.Table
+    compositions: Compositions
+    held_out: np.ndarray
+    fits: np.ndarray
+
+    @property
+    def training(self) -> Compositions:
+        """Entries that are not held out."""
+        return self.compositions.take(~self.held_out)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The samples, as sums over their parts.
+
+    Attributes:
+        n_decoded: Draws that made a formula.
+        n_distinct: Different formulas among them.
+        element_formulas: Number of different formulas with each element, int64 of shape (119,) by atomic number.
+        found: bool of shape (N,): which entries of the database are among the samples.
+        n_known: Different formulas that the database has.
+        shown: At most a given number of the formulas, those of smallest hash.
+    """
+
+    n_decoded: int
+    n_distinct: int
+    element_formulas: np.ndarray
+    found: np.ndarray
+    n_known: int
+    shown: Compositions
+
+
+def read_known(entries: str | os.PathLike, split: str | os.PathLike) -> Known:
+    """Read database and hold-out.
+
+    Raises:
+        ValueError: A table is missing or damaged, or the two are not of one run.
+    """
+    table = tables.read(entries, ENTRIES, ["id", "formula", "elements", "counts", ENERGY, GAP])
+    held_out = tables.read(split, SPLIT)
+    if held_out["id"] != table["id"]:
+        raise ValueError(f"{split}: not the entries of {entries}; rerun encoding")
+    compositions = Compositions.from_table(table)
+    fits = compositions.largest_count() <= BOX
+    return Known(table, compositions, held_out["held_out"].to_numpy(), fits)
+
+
+def read_samples(paths: Paths, known: Compositions, n_shown: int) -> Sampled:
+    """Read the parts one by one."""
+    n_decoded = n_distinct = n_known = 0
+    element_formulas = np.zeros(len(SYMBOLS) + 1, dtype=np.int64)
+    found = np.zeros(len(known), dtype=bool)
+    shown = Compositions.from_dicts([])
+    for path in paths:
+        part = tables.read(path, DRAWN, ["n_drawn", "elements", "counts"])
+        compositions = Compositions.from_table(part)
+        n_distinct += len(compositions)
+        n_decoded += int(part["n_drawn"].to_numpy().sum())
+        element_formulas += np.bincount(compositions.elements, minlength=len(element_formulas))
+        found |= known.contained_in(compositions)
+        n_known += int(compositions.contained_in(known).sum())
+        shown = smallest_hashes(concatenate([shown, compositions]), n_shown)
+    return Sampled(n_decoded, n_distinct, element_formulas, found, n_known, shown)
+
+
+def smallest_hashes(compositions: Compositions, n: int) -> Compositions:
+    """The ``n`` compositions of smallest hash: a random choice that does not depend on the order of the rows."""
+    return compositions.take(np.argsort(compositions.hashes(), kind="stable")[:n])
+
+
+def read_verdicts(filtered: Paths) -> tuple[Counter, Counter, int]:
+    """Filtered formulas by verdict, rejected ones by reason, and how many survived."""
+    verdicts, fell, n = Counter(), Counter(), 0
+    for path in filtered:
+        part = tables.read(path, FILTERED, ["verdict", "rejected_by"])
+        verdicts.update(by_reason(part["verdict"]))
+        fell.update(by_reason(part["rejected_by"]))
+        n += part["rejected_by"].null_count
+    return verdicts, fell, n
+
+
+def read_scores(screened: Paths) -> pa.Table:
+    """Energy, gap and fate of every candidate that was screened."""
+    return tables.read_all(screened, SCREENED, [ENERGY, GAP, "rank", "rejected_by"])
+
+
+def read_selected(path: str | os.PathLike) -> pa.Table:
+    """The selected formulas with their scores."""
+    return tables.read(path, SELECTED, ["id", "elements", "counts", ENERGY, GAP])
+
+
+def read_funnels(
+    *,
+    known: Known,
+    sampled: Sampled,
+    cleaning: dict,
+    draws: Sequence[dict],
+    rejected_by_filter: Counter,
+    n_survived: int,
+    scores: pa.Table,
+    structures: str | os.PathLike,
+    n_exported: int,
+) -> tuple[list[Gate], list[Gate]]:
+    """Both funnels of the campaign, database and candidates, held to add up.
+
+    Raises:
+        ValueError: They do not add up, or the export does not hold what the structures stage kept.
+    """
+    built = tables.read(structures, STRUCTURES, ["formula", "rejected_by"]).to_pylist()
+    with_structure = {row["formula"] for row in built if row["rejected_by"] is None}
+    kept = sum(row["rejected_by"] is None for row in built)
+    if kept != n_exported:
+        raise ValueError(f"report: {structures} keeps {kept} structures, the export has {n_exported}; rerun export")
+    reason = {row["formula"]: row["rejected_by"] for row in built if row["formula"] not in with_structure}
+    selected = len(scores) - scores["rank"].null_count
+    fell = {
+        "filtering": rejected_by_filter,
+        "screening": by_reason(scores["rejected_by"]),
+        "structures": Counter(reason.values()),
+    }
+    left = (n_survived, selected, len(with_structure))
+    return (
+        database_funnel(cleaning, int((~known.fits).sum()), int((known.fits & known.held_out).sum())),
+        candidate_funnel(draws, sampled.n_decoded, sampled.n_distinct, fell, left),
+    )
+
+
+def read_history(path: str | os.PathLike) -> dict[str, list[float | None]]:
+    """Columns of training's history; which ones there are depends on the generator."""
+    return pq.read_table(path).to_pydict()
+
+
+def read_manifest(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Lines of the export's manifest; a missing value is an empty string."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_model(folder: str | os.PathLike) -> tuple[dict, pa.Table]:
+    """Description and parity table of a property model's folder."""
+    return tables.read_json(Path(folder) / "model.json"), tables.read(Path(folder) / PARITY_FILE, PARITY)

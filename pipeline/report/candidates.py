@@ -1,0 +1,208 @@
+"""The page's sections on candidates: their map, their properties, the models behind those, and the table."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.composition import Compositions, concatenate
+from pipeline.report import figures, page
+from pipeline.report.campaign import ENERGY, GAP, Known, smallest_hashes
+from pipeline.report.embedding import MIN_POINTS, embed
+from pipeline.report.page import Cell, number, text
+
+_PROPERTIES = {ENERGY: ("formation energy", "eV/atom"), GAP: ("band gap", "eV")}
+
+
+def chemical_map(known: Known, shown: Compositions, exported: Compositions, n_shown: int, seed: int) -> str:
+    """Samples among known compounds, exported candidates on top."""
+    compounds = smallest_hashes(known.training, n_shown)
+    every = concatenate([compounds, shown, exported])
+    if len(every) < MIN_POINTS:
+        return page.missing(f"{len(every)} formulas are too few for a map; it needs {MIN_POINTS}.")
+    xy = embed(every, seed)
+    labels = [page.formula(formula) for formula in every.formulas().to_pylist()]
+    ends = np.cumsum([0, len(compounds), len(shown), len(exported)])
+    looks = (
+        ("known compounds", figures.TRAINING, 4, 0.45),
+        ("samples", figures.SAMPLES, 4, 0.55),
+        ("exported candidates", figures.CHOSEN, 9, 1.0),
+    )
+    sets = [
+        (f"{name} ({end - begin:,})", xy[begin:end], labels[begin:end], *look)
+        for (name, *look), begin, end in zip(looks, ends, ends[1:], strict=False)
+        if end > begin
+    ]
+    return page.paragraph(
+        f"Each point is a formula (hover shows it), similar element fractions lie close together: {len(compounds):,} "
+        f"formulas of the training set and {len(shown):,} samples, taken at random, and the {len(exported):,} exported "
+        "formulas. Samples should cover the same regions as known compounds. Axes and the distances between far "
+        "regions have no meaning (t-SNE on the square roots of the element fractions)."
+    ) + page.figures(figures.scatter_map(sets))
+
+
+def distributions(entries: pa.Table, scores: pa.Table, selected: pa.Table) -> str:
+    """Formation energies and band gaps of the database, of all candidates and of the selected."""
+    tables = (
+        ("database", entries, figures.TRAINING),
+        ("candidates", scores, figures.SAMPLES),
+        ("selected", selected, figures.CHOSEN),
+    )
+    drawn, told = [], []
+    for name, (title, unit) in _PROPERTIES.items():
+        sets, zeros = [], []
+        for owner, table, color in tables:
+            values = table[name].drop_null().to_numpy()
+            if len(values) == 0:
+                told.append(page.missing(f"No {title} to show for: {owner}."))
+                continue
+            if name == GAP:
+                zeros.append(f"{owner} {page.share(float((values <= 0).mean()))}")
+                values = values[values > 0]
+            if len(values):
+                sets.append((owner, values, color))
+        if zeros:
+            told.append(page.paragraph(f"Share without a gap (metals, left out of the plot): {', '.join(zeros)}."))
+        if sets:
+            heading = title.capitalize() + (" of those with one" if name == GAP else "")
+            drawn.append(figures.histograms(heading, unit, sets))
+    return (
+        page.paragraph(
+            "Formation energy (eV/atom, negative: bound against the elements) and band gap (eV). Database: values of "
+            "the source. Candidates: every formula that passed the filter, values of the models. Selected: those that "
+            "met the cutoffs, in the order of the ranking. In brackets: number of formulas."
+        )
+        + (page.figures(*drawn) if drawn else "")
+        + "".join(told)
+    )
+
+
+def models(found: Sequence[tuple[dict, pa.Table]]) -> str:
+    """Parity plots and errors of the property models."""
+    if not found:
+        return page.missing("No property model was used.")
+    heads = [
+        ("property", ""),
+        ("trained on", "source, formulas"),
+        ("test formulas", ""),
+        ("MAE", "in the unit"),
+        ("MAE of the mean", "always saying the training mean"),
+        ("R²", ""),
+        ("coverage", "of the 90 % interval"),
+        ("half-width", "of the interval, mean"),
+    ]
+    rows, drawn = [], []
+    for description, parity in found:
+        name = description["target"]
+        title, unit = _PROPERTIES.get(name, (name, ""))
+        metrics = description["metrics"]
+        rows.append(
+            [
+                text(f"{title} ({unit})"),
+                text(f"{description['source']}, {description['rows']['train']:,}"),
+                number(metrics["rows"]),
+                number(metrics["mae"], ".3f"),
+                number(metrics["mean_predictor_mae"], ".3f"),
+                number(metrics["r2"], ".3f"),
+                Cell(page.share(metrics["interval_coverage"]), metrics["interval_coverage"], "n"),
+                number(metrics["mean_interval_half_width"], ".3f"),
+            ]
+        )
+        if len(parity):
+            target, prediction = (parity[column].to_numpy() for column in ("target", "prediction"))
+            ids = [escape(each) for each in parity["id"].to_pylist()]
+            drawn.append(
+                figures.parity(f"{title.capitalize()}: {len(parity):,} test formulas", unit, target, prediction, ids)
+            )
+    return (
+        page.paragraph(
+            "How well the models predict formulas that they never saw (the split is by reduced formula). Points on the "
+            "dotted line are perfect; a model is worth its name only where its mean absolute error (MAE) is far below "
+            "that of always saying the mean. The errors hold for formulas like those of the source, not for anything."
+        )
+        + page.table(heads, rows)
+        + (page.figures(*drawn) if drawn else page.missing("The models come without test predictions."))
+    )
+
+
+def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
+    """The exported candidates; a click on a head sorts."""
+    if not manifest:
+        return page.missing("No candidate was exported: the funnel says at which step the last ones fell.")
+    heads = [
+        ("rank", ""),
+        ("formula", ""),
+        ("space group", ""),
+        ("template", "prototype or entry, its formula"),
+        ("relaxed", ""),
+        ("formation energy", "eV/atom ± half of the 90 % interval"),
+        ("band gap", "eV ± half of the 90 % interval"),
+        ("oxidation states", ""),
+        ("nearest known", "formula, id"),
+        ("distance", "to it, 0 to 2"),
+        ("file", ""),
+    ]
+    rows = [_candidate(line) for line in manifest]
+    return page.paragraph(
+        "Handed over for DFT, best first: ranked by the upper end of the formation energy's 90 % interval, so that a "
+        "sure candidate comes before a wild guess. Click a heading to sort. The distance is the sum of the "
+        "absolute differences of the element fractions (0: same formula, 2: no element shared)."
+    ) + page.table(heads, rows, sortable=True)
+
+
+def _candidate(line: dict[str, str]) -> list[Cell]:
+    template = f"{escape(line['template_label'])}, {page.formula(line['template_formula'])}"
+    nearest = f"{page.formula(line['nearest_known_formula'])} <small>{escape(line['nearest_known_id'])}</small>"
+    return [
+        Cell(escape(line["rank"]), line["rank"], "n"),
+        Cell(page.formula(line["formula"]), line["formula"]),
+        Cell(
+            f"{escape(line['space_group_symbol'])} <small>({escape(line['space_group_number'])})</small>",
+            line["space_group_number"],
+        ),
+        Cell(template, line["template_label"]),
+        text({"True": "yes", "False": "no"}.get(line["relaxed"], line["relaxed"])),
+        _measured(line["formation_energy_ev_per_atom"], line["formation_energy_uncertainty_ev_per_atom"]),
+        _measured(line["band_gap_ev"], line["band_gap_uncertainty_ev"]),
+        Cell(_charges(line["oxidation_states"]), line["oxidation_states"]),
+        Cell(nearest, line["nearest_known_formula"]),
+        Cell(_rounded(line["nearest_known_distance"], 3), line["nearest_known_distance"], "n"),
+        Cell(f"<code>{escape(line['file'])}</code>", line["file"]),
+    ]
+
+
+def _measured(value: str, width: str) -> Cell:
+    return Cell(f"{_rounded(value, 2)} ± {_rounded(width, 2)}" if value else "–", value, "n")
+
+
+def _rounded(value: str, digits: int) -> str:
+    return f"{float(value):.{digits}f}".replace("-", "−") if value else "–"
+
+
+def _charges(states: str) -> str:
+    return re.sub(r"(\d+)([+-])(?=\s|$)", lambda m: f"<sup>{m[1]}{m[2]}</sup>", escape(states)) or "–"
+
+
+LIMITS = (
+    page.paragraph(
+        "<b>Formation energy is not stability.</b> A compound forms only if nothing else of the same elements lies "
+        "lower; that is its distance to the convex hull, which this page does not state. Many candidates with a "
+        "strongly negative formation energy will decompose."
+    )
+    + page.paragraph(
+        "<b>Energies and gaps are predicted from the formula alone.</b> Polymorphs of one formula get the same number, "
+        "and the errors above are those of known chemistry: far from it they are larger, and the interval may not say "
+        "so. Gaps learnt from DFT with a semi-local functional are too small against experiment."
+    )
+    + page.paragraph(
+        "<b>Structures are borrowed.</b> A candidate takes the cell of a known crystal of similar elements with its "
+        "volume scaled; its true structure may be another. Treat the POSCARs as starting points of a relaxation."
+    )
+    + page.paragraph(
+        "<b>Validity is a matter of settings.</b> The share of formulas that pass the filter depends on the oxidation "
+        "states allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit "
+        "ionic compounds and wrongly reject many intermetallics and metal hydrides."
+    )
+)

@@ -1,0 +1,131 @@
+"""The funnel: how many are left after each gate, and for what reason the rest fell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+REASONS = {
+    "rejected": "row could not be read",
+    "single_element": "single element",
+    "too_many_elements": "too many elements",
+    "too_many_atoms_of_an_element": "too many atoms of one element",
+    "excluded_element": "excluded element",
+    "higher_energy_duplicate": "same formula at lower energy is kept",
+    "formation_energy_outlier": "formation energy is an outlier",
+    "outside_vocabulary": "element outside the vocabulary",
+    "beyond_the_box": "more than 8 atoms of one element",
+    "held_out": "held out to test rediscovery",
+    "ambiguous": "two counts for one element",
+    "empty": "no element",
+    "repeated": "formula drawn before",
+    "not_balanced": "charges balance only against electronegativity",
+    "not_neutral": "no oxidation states sum to zero",
+    "unknown_element": "element without oxidation states",
+    "known": "formula is in the database",
+    "excluded_elements": "excluded element",
+    "max_atoms": "too many atoms",
+    "unscored": "a property could not be predicted",
+    "max_formation_energy_ev_per_atom": "formation energy too high",
+    "max_formation_energy_uncertainty_ev_per_atom": "formation energy too uncertain",
+    "min_band_gap_ev": "band gap too small",
+    "max_band_gap_ev": "band gap too large",
+    "max_per_chemical_system": "enough of the same elements",
+    "n_selected": "ranked below those selected",
+    "no_template": "no template of that composition",
+    "no_similar_template": "no template of similar elements",
+    "too_close": "atoms too close in every template",
+    "beyond_n_structures": "enough structures were built",
+}
+"""A reason as stages write it, in words for the reader; one without an entry is shown as it is written."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One step of the funnel.
+
+    Attributes:
+        name: What is left, in words.
+        left: How many are left.
+        lost: How many fell at this step, by reason.
+    """
+
+    name: str
+    left: int
+    lost: Mapping[str, int]
+
+
+def words(reason: str) -> str:
+    """A reason in words."""
+    return REASONS.get(reason, reason.replace("_", " "))
+
+
+def chain(start: tuple[str, int], *gates: tuple[str, int, Mapping[str, int]]) -> list[Gate]:
+    """Gates one after another, each held to the one before it; reasons that nothing fell by are left out.
+
+    Args:
+        start: Name and number of what enters.
+        *gates: Name, number left and number lost by reason.
+
+    Raises:
+        ValueError: Left and lost do not add up to what entered: the files are not of one campaign.
+    """
+    result = [Gate(*start, {})]
+    for name, left, lost in gates:
+        before = result[-1]
+        if left + sum(lost.values()) != before.left:
+            raise ValueError(
+                f"report: {before.left} {before.name} went in, but {left} {name} and {sum(lost.values())} rejected "
+                "came out; the files are of different runs: rerun the stage between the two"
+            )
+        fell = sorted(((reason, n) for reason, n in lost.items() if n), key=lambda pair: (-pair[1], pair[0]))
+        result.append(Gate(name, left, dict(fell)))
+    return result
+
+
+def database_funnel(cleaning: dict, beyond_the_box: int, held_out: int) -> list[Gate]:
+    """From the rows of the source to the formulas that trained the generator.
+
+    Args:
+        cleaning: The database stage's ``cleaning.json``.
+        beyond_the_box: Entries that the generator's tensors cannot hold.
+        held_out: Entries among the others that trained nothing.
+    """
+    n = cleaning["rows_out"]
+    return chain(
+        ("rows read", cleaning["rows_in"]),
+        ("entries after cleaning", n, {"rejected": cleaning["rejected"], **cleaning["dropped"]}),
+        (
+            "formulas trained on",
+            n - beyond_the_box - held_out,
+            {"beyond_the_box": beyond_the_box, "held_out": held_out},
+        ),
+    )
+
+
+def candidate_funnel(
+    draws: Sequence[dict], n_decoded: int, n_distinct: int, fell: Mapping[str, Mapping[str, int]], left: Sequence[int]
+) -> list[Gate]:
+    """From the draws of the generator to the formulas exported.
+
+    Args:
+        draws: What each sampling job counted: drawn, ambiguous, empty.
+        n_decoded, n_distinct: Draws that made a formula, and different formulas among them.
+        fell: Formulas by reason, for ``filtering``, ``screening`` and ``structures``.
+        left: Formulas left after each of the three.
+    """
+    total = {key: sum(job[key] for job in draws) for key in ("drawn", "ambiguous", "empty")}
+    return chain(
+        ("draws", total["drawn"]),
+        ("draws that are a formula", n_decoded, {"ambiguous": total["ambiguous"], "empty": total["empty"]}),
+        ("distinct formulas", n_distinct, {"repeated": n_decoded - n_distinct}),
+        ("candidates kept by the filter", left[0], fell["filtering"]),
+        ("selected", left[1], fell["screening"]),
+        ("formulas exported", left[2], fell["structures"]),
+    )
+
+
+def by_reason(reasons: pa.ChunkedArray | pa.Array) -> dict[str, int]:
+    """How often each reason occurs, nulls left out."""
+    counts = reasons.drop_null().value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in counts}

@@ -1,0 +1,85 @@
+"""Gradient-boosted trees (LightGBM) as this package trains and stores them: in LightGBM's own text, gzipped."""
+
+import gzip
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+COMMON = {
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "min_data_in_leaf": 20,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+def train(
+    objective: str,
+    rows: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    trees: int,
+    leaves: int,
+    learning_rate: float,
+    patience: int = 0,
+    seed: int,
+    threads: int,
+) -> lgb.Booster:
+    """Train one booster; the same input and seed give the same trees, whatever the number of threads.
+
+    Args:
+        objective: LightGBM's name of the loss.
+        rows: Features of shape (N, F) and targets of shape (N,).
+        validation: The same; with it, training ends after ``patience`` trees that do not lower its loss.
+        trees: Most trees.
+        leaves: Most leaves of a tree.
+        learning_rate: Shrinkage of a tree.
+        patience: See ``validation``.
+        seed: Of the sampling of rows and features.
+        threads: Threads to use.
+    """
+    parameters = {
+        **COMMON,
+        "objective": objective,
+        "num_leaves": leaves,
+        "learning_rate": learning_rate,
+        "seed": seed % (1 << 31),
+        "num_threads": threads,
+    }
+    training = lgb.Dataset(rows[0], rows[1].astype(np.float64))
+    if validation is None:
+        return lgb.train(parameters, training, num_boost_round=trees)
+    return lgb.train(
+        parameters,
+        training,
+        num_boost_round=trees,
+        valid_sets=[lgb.Dataset(validation[0], validation[1].astype(np.float64), reference=training)],
+        callbacks=[lgb.early_stopping(patience, verbose=False)],
+    )
+
+
+def predict(booster: lgb.Booster, features_NF: np.ndarray, threads: int) -> np.ndarray:
+    """The booster's value for each row, float64 of shape (N,)."""
+    return booster.predict(features_NF, num_threads=threads) if len(features_NF) else np.zeros(0)
+
+
+def save(booster: lgb.Booster, path: Path) -> None:
+    """Write a booster as gzipped text: the same bytes for the same trees."""
+    path.write_bytes(gzip.compress(booster.model_to_string().encode(), mtime=0))
+
+
+def load(path: Path) -> lgb.Booster:
+    """Read a booster written by :func:`save`.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    try:
+        return lgb.Booster(model_str=gzip.decompress(path.read_bytes()).decode())
+    except (OSError, EOFError, ValueError, lgb.basic.LightGBMError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: no gzipped LightGBM model ({reason}); restore it or train the model anew") from error

@@ -1,0 +1,35 @@
+"""The table that prediction hands to selection, and what prediction reads of the filtered candidates."""
+
+import pyarrow as pa
+
+from pipeline.composition import COUNTS, ELEMENTS
+from pipeline.tables import Table, column
+
+_UNSCORED = "no score, see `unscored_because`"
+
+CANDIDATE_COLUMNS = (
+    column("id", pa.string(), "reduced formula"),
+    column("n_drawn", pa.int32(), "times that the generator drew the composition"),
+    ELEMENTS,
+    COUNTS,
+    column("oxidation_states", pa.list_(pa.int8()), "oxidation state of each element", null="none was assigned"),
+    column("verdict", pa.string(), "the filter's verdict"),
+)
+
+SCORE_COLUMNS = (
+    column("formation_energy_ev_per_atom", pa.float64(), "predicted formation energy", null=_UNSCORED),
+    column(
+        "formation_energy_uncertainty_ev_per_atom",
+        pa.float64(),
+        "half-width of the 90 % interval of the formation energy",
+        null=_UNSCORED,
+    ),
+    column("probability_nonmetal", pa.float64(), "predicted probability of a gap above 0", null=_UNSCORED),
+    column("band_gap_ev", pa.float64(), "predicted band gap, 0 if called a metal", null=_UNSCORED),
+    column("band_gap_uncertainty_ev", pa.float64(), "half-width of the 90 % interval of the band gap", null=_UNSCORED),
+    column("is_known", pa.bool_(), "the reduced formula is in the database"),
+    column("unscored_because", pa.string(), "why a score is null", null="every score is there"),
+)
+
+PREDICTED = Table("predicted", CANDIDATE_COLUMNS + SCORE_COLUMNS)
+"""One row for each candidate that survived the filter."""

@@ -1,0 +1,226 @@
+"""Apply the cutoffs to the scored candidates, rank those that are left, and pick the ones worth a structure."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import tables
+from pipeline.composition import ATOMIC_NUMBERS, Compositions
+from pipeline.database.schema import ENTRIES
+from pipeline.screening.schema import CANDIDATE_COLUMNS, PREDICTED, SCORE_COLUMNS
+from pipeline.tables import Table, column
+
+RADIOACTIVE = tuple("Tc Pm Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split())
+
+_RANK = column("rank", pa.int32(), "place among the selected, from 1", null="not selected")
+SCREENED = Table(
+    "screened",
+    (
+        CANDIDATE_COLUMNS[0],
+        *SCORE_COLUMNS,
+        _RANK,
+        column("rejected_by", pa.string(), "the cutoff that the row fell by, the first in order", null="selected"),
+    ),
+)
+"""Every candidate that survived the filter, with its scores and its fate; parts as those of ``PREDICTED``."""
+
+SELECTED = Table(
+    "selected",
+    (
+        column("rank", pa.int32(), "place, from 1"),
+        *CANDIDATE_COLUMNS,
+        *SCORE_COLUMNS,
+        column("nearest_known_id", pa.string(), "id of the database entry of nearest composition"),
+        column("nearest_known_formula", pa.string(), "its reduced formula"),
+        column(
+            "nearest_known_distance",
+            pa.float64(),
+            "sum of the absolute differences of the element fractions, 0 (same) to 2 (no element shared)",
+        ),
+    ),
+)
+"""The candidates that get a structure, by rank."""
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """What a candidate must satisfy; None turns a limit off. The order is that of ``rejected_by``.
+
+    Args:
+        require_novel: Reject formulas of the database.
+        excluded_elements: Symbols.
+        max_atoms: Most atoms of the reduced formula.
+        max_formation_energy_ev_per_atom: Highest predicted formation energy.
+        max_formation_energy_uncertainty_ev_per_atom: Widest half-interval of it.
+        min_band_gap_ev, max_band_gap_ev: Bounds of the predicted gap.
+        max_per_chemical_system: Most selected formulas of one set of elements, best first.
+        n_selected: Number selected.
+
+    Raises:
+        ValueError: A bound is below zero, the gap's bounds are crossed, or a symbol is no element.
+    """
+
+    require_novel: bool
+    excluded_elements: Sequence[str]
+    max_atoms: int | None
+    max_formation_energy_ev_per_atom: float | None
+    max_formation_energy_uncertainty_ev_per_atom: float | None
+    min_band_gap_ev: float | None
+    max_band_gap_ev: float | None
+    max_per_chemical_system: int | None
+    n_selected: int
+
+    def __post_init__(self):
+        unknown = [symbol for symbol in self.excluded_elements if symbol not in ATOMIC_NUMBERS]
+        if unknown:
+            raise ValueError(f"screening.select.excluded_elements: '{unknown[0]}' is no element; give symbols")
+        low, high = self.min_band_gap_ev, self.max_band_gap_ev
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"screening.select.min_band_gap_ev: {low} is above max_band_gap_ev {high}; swap them")
+        for name in ("n_selected", "max_per_chemical_system", "max_atoms"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"screening.select.{name}: {value} leaves no candidate; give 1 or more")
+
+
+def select(
+    *,
+    predicted_paths: Sequence[str | os.PathLike],
+    entries_path: str | os.PathLike,
+    screened_paths: Sequence[str | os.PathLike],
+    selected_path: str | os.PathLike,
+    cutoffs: Cutoffs,
+    provenance: dict | None = None,
+) -> None:
+    """Rank by the upper end of the formation energy's 90 % interval, lowest first, within the cutoffs.
+
+    The upper end, not the prediction: of two formulas with the same prediction the surer one comes first, and a wild
+    extrapolation does not lead the list. Ties go by formula, so the order of the parts does not matter.
+
+    Args:
+        predicted_paths: Parts of ``PREDICTED``.
+        entries_path: The database, for the nearest known composition.
+        screened_paths: Where the parts of ``SCREENED`` go, one for each predicted part, rows in the same order.
+        selected_path: Where ``SELECTED`` goes; it may be empty.
+        cutoffs: See :class:`Cutoffs`.
+        provenance: Kept in the tables' metadata.
+
+    Raises:
+        ValueError: A table is missing or damaged.
+    """
+    parts = [tables.read(path, PREDICTED) for path in predicted_paths]
+    predicted = pa.concat_tables(parts)
+    compositions = Compositions.from_table(predicted)
+    reasons, order = _decide(predicted, compositions, cutoffs)
+    rank = np.zeros(len(predicted), dtype=np.int32)
+    rank[order] = np.arange(1, len(order) + 1)
+    screened = {
+        **{field.name: predicted.column(field.name) for field in (CANDIDATE_COLUMNS[0], *SCORE_COLUMNS)},
+        "rank": pa.array(rank, mask=rank == 0),
+        "rejected_by": pa.array(reasons, type=pa.string()),
+    }
+    screened = pa.table(screened)
+    start = 0
+    for path, part in zip(screened_paths, parts, strict=True):
+        tables.write(path, SCREENED, screened.slice(start, len(part)), provenance)
+        start += len(part)
+
+    entries = tables.read(entries_path, ENTRIES, ["id", "formula", "elements", "counts"])
+    chosen = predicted.take(pa.array(order, type=pa.int64()))
+    nearest, distance = nearest_known(compositions.take(order), Compositions.from_table(entries))
+    rows = pa.array(nearest, type=pa.int64())
+    selected = {
+        "rank": np.arange(1, len(order) + 1, dtype=np.int32),
+        **{name: chosen.column(name) for name in chosen.column_names},
+        "nearest_known_id": entries.column("id").take(rows),
+        "nearest_known_formula": entries.column("formula").take(rows),
+        "nearest_known_distance": np.round(distance, 6),
+    }
+    tables.write(selected_path, SELECTED, selected, provenance)
+
+
+def _decide(predicted: pa.Table, compositions: Compositions, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
+    """The cutoff that each row fell by (None: selected), and the selected rows by rank."""
+
+    def values(name: str) -> np.ndarray:
+        return predicted.column(name).to_numpy()  # null becomes NaN, and a comparison with NaN is false
+
+    energy, energy_width = values("formation_energy_ev_per_atom"), values("formation_energy_uncertainty_ev_per_atom")
+    gap = values("band_gap_ev")
+    excluded = np.zeros(len(compositions), dtype=bool)
+    forbidden = [ATOMIC_NUMBERS[symbol] for symbol in cutoffs.excluded_elements]
+    excluded[compositions.rows[np.isin(compositions.elements, forbidden)]] = True
+    fails = {
+        "known": cutoffs.require_novel & values("is_known"),
+        "excluded_elements": excluded,
+        "max_atoms": _above(compositions.n_atoms, cutoffs.max_atoms),
+        "unscored": np.isnan(energy) | np.isnan(gap),
+        "max_formation_energy_ev_per_atom": _above(energy, cutoffs.max_formation_energy_ev_per_atom),
+        "max_formation_energy_uncertainty_ev_per_atom": _above(
+            energy_width, cutoffs.max_formation_energy_uncertainty_ev_per_atom
+        ),
+        "min_band_gap_ev": _above(-gap, None if cutoffs.min_band_gap_ev is None else -cutoffs.min_band_gap_ev),
+        "max_band_gap_ev": _above(gap, cutoffs.max_band_gap_ev),
+    }
+    reasons = np.full(len(compositions), None, dtype=object)
+    for name, failed in fails.items():
+        reasons[failed & np.equal(reasons, None)] = name
+    left = np.flatnonzero(np.equal(reasons, None))
+    ids = predicted.column("id").to_numpy(zero_copy_only=False)
+    left = left[np.lexsort((ids[left].astype(str), (energy + energy_width)[left]))]
+    if cutoffs.max_per_chemical_system is not None:
+        crowded = _place_in_system(compositions.take(left)) >= cutoffs.max_per_chemical_system
+        reasons[left[crowded]] = "max_per_chemical_system"
+        left = left[~crowded]
+    reasons[left[cutoffs.n_selected :]] = "n_selected"
+    return reasons, left[: cutoffs.n_selected]
+
+
+def _above(values: np.ndarray, limit: float | None) -> np.ndarray:
+    return np.zeros(len(values), dtype=bool) if limit is None else values > limit
+
+
+def _place_in_system(compositions: Compositions) -> np.ndarray:
+    """How many earlier rows have the same set of elements, int64 of shape (N,)."""
+    sets = Compositions(compositions.offsets, compositions.elements, np.ones_like(compositions.counts))
+    _, system = sets.unique()
+    order = np.argsort(system, kind="stable")
+    starts = np.searchsorted(system[order], np.arange(system.max(initial=-1) + 1))
+    place = np.empty(len(system), dtype=np.int64)
+    place[order] = np.arange(len(system)) - starts[system[order]]
+    return place
+
+
+def nearest_known(compositions: Compositions, known: Compositions) -> tuple[np.ndarray, np.ndarray]:
+    """The known composition nearest to each, by the sum of absolute differences of the element fractions.
+
+    Args:
+        compositions: N compositions.
+        known: At least one composition, unless N is 0.
+
+    Returns:
+        Position in ``known`` (the first of equals), int64 of shape (N,), and distance, float64 of shape (N,): 0 for the
+        same reduced formula, 2 when no element is shared.
+    """
+    # Fractions add up to 1 on both sides, so the distance is 2 - 2 sum(min(a, b)): only shared elements count.
+    by_element = np.argsort(known.elements, kind="stable")
+    bounds = np.searchsorted(known.elements[by_element], np.arange(257))
+    known_rows, known_fractions = known.rows[by_element], _fractions(known)[by_element]
+    fractions = _fractions(compositions)
+    nearest, distance = np.zeros(len(compositions), dtype=np.int64), np.zeros(len(compositions))
+    for row in range(len(compositions)):
+        shared = np.zeros(len(known))
+        for pair in range(compositions.offsets[row], compositions.offsets[row + 1]):
+            z = int(compositions.elements[pair])
+            having = slice(bounds[z], bounds[z + 1])
+            shared[known_rows[having]] += np.minimum(known_fractions[having], fractions[pair])
+        nearest[row] = shared.argmax()
+        distance[row] = max(2 - 2 * shared[nearest[row]], 0)
+    return nearest, distance
+
+
+def _fractions(compositions: Compositions) -> np.ndarray:
+    return compositions.counts / np.repeat(compositions.n_atoms, compositions.n_elements)

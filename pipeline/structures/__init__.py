@@ -1,0 +1,1 @@
+"""From formulas to crystals: templates, assignment of elements to their sites, volume, relaxation."""

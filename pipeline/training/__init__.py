@@ -1,0 +1,1 @@
+"""Stage `training`: the chosen generator learns the entries that are not held out."""

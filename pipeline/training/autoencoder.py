@@ -1,0 +1,123 @@
+"""MatGAN's autoencoder: which formulas could a network of this kind say at all? (Dan et al. 2020, figure 2 and table S2)"""
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.generators.checkpoints import Progress
+from pipeline.generators.matgan import NOISE, Critic, Generator, decode, expand
+from pipeline.tables import write_json
+from pipeline.training.data import read_encoded
+from pipeline.training.settings import pick_device
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """How the autoencoder trains.
+
+    Args:
+        architecture: ``oqmd`` (table S2), ``icsd_mp`` (the smaller GAN's layers), or ``dense`` (one hidden layer each
+            way; ours, for CPUs).
+        epochs: Passes over the training set.
+        batch_size: 1024 in the paper.
+        rate: Learning rate of Adam; 1e-3 in the paper.
+    """
+
+    architecture: str
+    epochs: int
+    batch_size: int
+    rate: float
+
+
+class Autoencoder(nn.Module):
+    """One-hot matrices (B, E, 8) to 128 numbers and back to scores (B, E, 8); the decoder is MatGAN's generator."""
+
+    def __init__(self, n_elements: int, architecture: str, width: int = 512) -> None:
+        super().__init__()
+        if architecture == "dense":
+            size = n_elements * 8
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, NOISE))
+            output = (nn.Linear(width, size), nn.Sigmoid(), nn.Unflatten(1, (n_elements, 8)))
+            self.decoder = nn.Sequential(nn.Linear(NOISE, width), nn.ReLU(), *output)
+        else:
+            self.encoder = Critic(n_elements, architecture, batch_norm=True)
+            last = self.encoder.blocks[-1]
+            self.encoder.blocks[-1] = nn.Linear(last.in_features, NOISE)
+            self.decoder = Generator(n_elements, architecture)
+
+    def forward(self, matrix_BEK: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.encoder(matrix_BEK).view(len(matrix_BEK), NOISE))
+
+
+def dice_loss(scores_BEK: torch.Tensor, truth_BEK: torch.Tensor) -> torch.Tensor:
+    """Negative Dice coefficient, -2 A.B / (sum A + sum B), mean over the batch: -1 is perfect."""
+    overlap = (scores_BEK * truth_BEK).flatten(1).sum(1)
+    return -(2 * overlap / (scores_BEK + truth_BEK).flatten(1).sum(1)).mean()
+
+
+def autoencode(
+    *,
+    settings: AutoencoderSettings,
+    tensors_path: str,
+    vocabulary_path: str,
+    split_path: str,
+    reconstruction_path: str,
+    seed: int,
+    device: str,
+    threads: int,
+) -> None:
+    """Train the autoencoder and write the shares of formulas that it decodes exactly, training set and hold-out.
+
+    Args:
+        settings: See :class:`AutoencoderSettings`.
+        tensors_path, vocabulary_path, split_path: What the encoding stage wrote.
+        reconstruction_path: Gets the JSON.
+        seed, device, threads: As in training.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    device = pick_device(device)
+    encoded = read_encoded(tensors_path, vocabulary_path, split_path)
+    data = torch.from_numpy(encoded.train_NE).to(device)
+    network = Autoencoder(data.shape[1], settings.architecture).to(device)
+    step = torch.optim.Adam(network.parameters(), settings.rate)
+    batch = min(settings.batch_size, len(data))
+    mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    progress = Progress(None, "", seed)
+    for epoch in progress.epochs(settings.epochs, {}):
+        step.param_groups[0]["lr"] = settings.rate * (1 - 0.9 * epoch / settings.epochs)
+        for rows in torch.randperm(len(data), device=device).split(batch):
+            truth = expand(data[rows])
+            with mixed:
+                loss = dice_loss(network(truth).float(), truth)
+            step.zero_grad()
+            loss.backward()
+            step.step()
+            progress.record(dice=-loss)
+    result = {
+        "architecture": settings.architecture,
+        "epochs": settings.epochs,
+        "dice": progress.history[-1]["dice"],
+        "training_exact": exact_share(network, data),
+        "held_out_exact": exact_share(network, torch.from_numpy(encoded.held_out_NE).to(device)),
+        "training_formulas": len(encoded.train_NE),
+        "held_out_formulas": len(encoded.held_out_NE),
+    }
+    write_json(reconstruction_path, result)
+    print(result, file=sys.stderr)
+
+
+def exact_share(network: nn.Module, counts_NE: torch.Tensor) -> float | None:
+    """Share of formulas that strict decoding at 0.5 gives back exactly; None for an empty set."""
+    if len(counts_NE) == 0:
+        return None
+    network.eval()
+    exact = []
+    with torch.inference_mode():
+        for counts_BE in counts_NE.split(2048):
+            decoded, ambiguous = decode(network(expand(counts_BE)), 0.5)
+            exact.append(((decoded == counts_BE).all(1) & ~ambiguous).cpu())
+    return float(np.mean(torch.cat(exact).numpy()))

@@ -1,0 +1,97 @@
+"""The stage's entry point: train the generator, and keep its weights, its history and samples of each epoch."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save_file
+
+from pipeline.composition import COUNTS, ELEMENTS, Compositions, concatenate
+from pipeline.generators import load
+from pipeline.generators.checkpoints import Progress
+from pipeline.provenance import file_digest
+from pipeline.tables import Table, atomic, column, write
+from pipeline.training.data import read_encoded
+from pipeline.training.settings import pick_device, settings_of
+
+SAMPLES_PER_EPOCH = 2000
+
+EPOCH_SAMPLES = Table(
+    "epoch_samples",
+    (column("epoch", pa.int32(), "epoch at whose end the sample was drawn, from 1"), ELEMENTS, COUNTS),
+)
+
+
+def history_table(names: list[str]) -> Table:
+    """History of one run: the figures that its generator records, means over each epoch."""
+    figures = (column(name, pa.float64(), "mean over the epoch", null="not recorded in this phase") for name in names)
+    return Table("history", (column("epoch", pa.int32(), "from 1"), *figures))
+
+
+def train(
+    *,
+    generator: str,
+    preset: str,
+    overrides: dict,
+    tensors_path: str,
+    vocabulary_path: str,
+    split_path: str,
+    generator_path: str,
+    history_path: str,
+    epoch_samples_path: str,
+    checkpoints: str,
+    seed: int,
+    device: str,
+    threads: int,
+    provenance: dict,
+) -> None:
+    """Train the generator of that name.
+
+    Args:
+        generator: Module in ``pipeline.generators``.
+        preset: One of its ``PRESETS``.
+        overrides: Fields of its ``Settings`` that differ from the preset.
+        tensors_path, vocabulary_path, split_path: What the encoding stage wrote.
+        generator_path: Gets the weights, with all that sampling needs in the file's metadata.
+        history_path: Gets one row an epoch.
+        epoch_samples_path: Gets 2,000 samples an epoch.
+        checkpoints: Folder of the checkpoint; a killed run goes on from it, if code, settings and data are the same.
+        seed: Campaign seed.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads.
+        provenance: Stored in the tables and with the weights.
+
+    Raises:
+        ValueError: An unknown preset or setting, no training data, or training diverged.
+    """
+    torch.set_num_threads(threads)
+    module = load(generator)
+    settings = settings_of(module, preset, overrides)
+    where = pick_device(device)
+    encoded = read_encoded(tensors_path, vocabulary_path, split_path)
+    print(f"{generator} ({preset}): {len(encoded.train_NE)} formulas on {where}", file=sys.stderr)
+    data = {name: file_digest(path) for name, path in (("tensors", tensors_path), ("split", split_path))}
+    fingerprint = json.dumps([provenance["code"], str(settings), seed, data])
+    progress = Progress(Path(checkpoints), fingerprint, seed, SAMPLES_PER_EPOCH)
+    weights = module.train(
+        encoded.train_NE, vocabulary=encoded.vocabulary, settings=settings, seed=seed, device=where, progress=progress
+    )
+    names = list(dict.fromkeys(name for row in progress.history for name in row if name != "epoch"))
+    history = {name: [row.get(name) for row in progress.history] for name in ("epoch", *names)}
+    write(history_path, history_table(names), history, provenance)
+    sizes = [len(batch) for batch in progress.epoch_samples]
+    drawn = concatenate(progress.epoch_samples) if sizes else Compositions.from_dicts([])
+    epochs = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
+    write(epoch_samples_path, EPOCH_SAMPLES, {"epoch": epochs, **drawn.columns()}, provenance)
+    about = {
+        "generator": generator,
+        "preset": preset,
+        "overrides": json.dumps(overrides),
+        "provenance": json.dumps(provenance),
+    }
+    with atomic(generator_path) as temporary:
+        save_file(weights, temporary, about)
+    progress.finished()

@@ -1,0 +1,357 @@
+"""The report on a made-up campaign small enough to count by hand."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipeline import tables
+from pipeline.cells import CELL_COLUMNS
+from pipeline.composition import Compositions
+from pipeline.database.schema import ENTRIES, REJECTS
+from pipeline.encoding import SPLIT
+from pipeline.export import _MANIFEST
+from pipeline.filtering.baseline import write_pass_rates
+from pipeline.filtering.history import EPOCH_SAMPLES, write_history
+from pipeline.filtering.schema import DRAWN, FILTERED, Rules
+from pipeline.filtering.stage import filter_part
+from pipeline.report import funnel, page, periodic
+from pipeline.report.overview import FIGURES
+from pipeline.report.stage import write_report
+from pipeline.screening.models import PARITY
+from pipeline.screening.schema import PREDICTED
+from pipeline.screening.select import SELECTED, Cutoffs, select
+from pipeline.structures.schema import STRUCTURES
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+KNOWN = ["NaCl", "MgO", "TiO2", "CsCl", "BaTiO3", "LiFePO4", "ZnS", "CaF2", "KBr", "Al2O3", "SiO2", "Li9N20"]
+SAMPLES = ["NaCl", "KCl", "SrTiO3", "NaCl3", "Fe2O3", "CaF2", "LiF", "Rb2O", "NaMg", "SrO"]
+DRAWN_TIMES = [3, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+
+
+def make(
+    folder: Path, *, energies: bool = True, hostile: str = "mp-1", exported: bool = True, curves: bool = True
+) -> dict:
+    """Write the tables of a campaign: 12 entries (one beyond the box, two held out) and 16 draws of 10 formulas."""
+    folder.mkdir(parents=True)
+    known = Compositions.from_formulas(KNOWN)
+    value = pa.array(np.linspace(-3, 0, len(KNOWN)), mask=np.full(len(KNOWN), not energies))
+    none = pa.nulls(len(KNOWN), pa.float64())
+    ids = [hostile, *(f"mp-{i}" for i in range(2, len(KNOWN) + 1))]
+    entries = {"id": ids, "formula": known.formulas(), **known.columns(), "formation_energy_ev_per_atom": value}
+    entries |= {"band_gap_ev": none, "energy_above_hull_ev_per_atom": none, "volume_a3_per_atom": none}
+    entries |= {field.name: pa.nulls(len(KNOWN), field.type) for field in CELL_COLUMNS}
+    paths = {name: folder / f"{name}.parquet" for name in ("entries", "rejects", "split", "history", "selected")}
+    tables.write(paths["entries"], ENTRIES, entries)
+    rejects = {"file": ["x.csv"], "line": [7], "id": [hostile], "reason": [f"formula '{hostile}' cannot be read"]}
+    tables.write(paths["rejects"], REJECTS, rejects)
+    held_out = np.array([formula in ("CaF2", "ZnS") for formula in KNOWN])
+    tables.write(paths["split"], SPLIT, {"id": ids, "held_out": held_out})
+    epochs = {"epoch": pa.array([1, 2, 3], pa.int32())}
+    epochs |= {"critic_loss": [0.5, 0.4, 0.3], "critic_gradient_norm": [None, 1.0, 0.5]} if curves else {}
+    fields = tuple(pa.field(name, pa.int32() if name == "epoch" else pa.float64()) for name in epochs)
+    tables.write(paths["history"], tables.Table("history", fields), epochs)
+
+    drawn = Compositions.from_formulas(SAMPLES)
+    samples = [folder / "part-0.parquet", folder / "part-1.parquet"]
+    for path, rows in zip(samples, (slice(0, 6), slice(6, 10)), strict=True):
+        mine = drawn.take(np.arange(10)[rows])
+        part = {"id": mine.formulas(), "n_drawn": pa.array(DRAWN_TIMES[rows], pa.int32()), **mine.columns()}
+        tables.write(path, DRAWN, part)
+    epoch_samples = {"epoch": pa.array(np.repeat([1, 2, 3], 10), pa.int32())}
+    three = Compositions.from_formulas(SAMPLES * 3)
+    tables.write(folder / "epoch_samples.parquet", EPOCH_SAMPLES, epoch_samples | three.columns())
+    filtered = [folder / "filtered-0.parquet", folder / "filtered-1.parquet"]
+    for one, other in zip(samples, filtered, strict=True):
+        filter_part(samples_path=one, filtered_path=other, rules=Rules("icsd24_medium", False), reject=True)
+    rates, by_epoch = folder / "pass_rates.json", folder / "filter_history.parquet"
+    given = {"entries_path": paths["entries"], "split_path": paths["split"]}
+    write_pass_rates(**given, samples_paths=samples, output_path=rates, seed=1)
+    write_history(**given, epoch_samples_path=folder / "epoch_samples.parquet", output_path=by_epoch)
+    screened = _screen(folder, filtered, paths)
+    manifest = _structures(folder, paths["selected"], hostile, exported)
+    cleaning = {"rows_in": 20, "rejected": 1, "dropped": {"single_element": 5, "excluded_element": 2}, "rows_out": 12}
+    tables.write_json(folder / "cleaning.json", cleaning)
+    tables.write_json(folder / "vocabulary.json", {"elements": ["O", "Na"], "entries": 12, "fit_the_box": 11})
+    for job, n in enumerate((10, 6)):
+        tables.write_json(folder / f"draws-{job}.json", {"drawn": n, "ambiguous": 1, "empty": job})
+    sizes = {"training_formulas": 9, "held_out_formulas": 2}
+    exact = {"architecture": "dense", "epochs": 2, "dice": 0.99, "training_exact": 0.875, "held_out_exact": None}
+    tables.write_json(folder / "reconstruction.json", exact | sizes)
+    return {
+        **paths,
+        "cleaning_json": folder / "cleaning.json",
+        "vocabulary_json": folder / "vocabulary.json",
+        "reconstruction_json": folder / "reconstruction.json",
+        "draw_counts": [folder / "draws-0.json", folder / "draws-1.json"],
+        "samples": samples,
+        "filtered": filtered,
+        "pass_rates_json": rates,
+        "filter_history": by_epoch,
+        "screened": screened,
+        "model_folders": [_model(folder, hostile)],
+        "structures": folder / "structures.parquet",
+        "manifest_csv": manifest,
+        "output_html": folder / "report" / "report.html",
+        "figures_dir": folder / "report" / "figures",
+        "seed": 1,
+        "campaign": hostile,
+        "command": "snakemake --cores 2",
+        "settings": {
+            "generator": "matgan",
+            "training": {"preset": "default"},
+            "database": {"source": {"kind": "table"}},
+        },
+        "provenance": {"versions": {"numpy": "2.4"}, "code": "abc"},
+    }
+
+
+def _screen(folder: Path, filtered: list[Path], paths: dict) -> list[Path]:
+    predicted, screened = [], []
+    for index, path in enumerate(filtered):
+        rows = tables.read(path, FILTERED)
+        rows = rows.filter(pc.is_null(rows["rejected_by"]))
+        n = len(rows)
+        table = {name: rows[name] for name in ("id", "n_drawn", "elements", "counts", "oxidation_states", "verdict")}
+        energy = -1.0 - np.arange(n)
+        table |= {"formation_energy_ev_per_atom": energy, "formation_energy_uncertainty_ev_per_atom": np.full(n, 0.25)}
+        table |= {"probability_nonmetal": np.full(n, 0.9), "band_gap_ev": np.linspace(0, 2, n)}
+        table |= {"band_gap_uncertainty_ev": np.full(n, 0.5), "is_known": [i in KNOWN for i in rows["id"].to_pylist()]}
+        table |= {"unscored_because": pa.nulls(n, pa.string())}
+        predicted.append(folder / f"predicted-{index}.parquet")
+        screened.append(folder / f"screened-{index}.parquet")
+        tables.write(predicted[-1], PREDICTED, table)
+    cutoffs = Cutoffs(True, (), None, -0.5, None, None, None, None, 3)
+    select(
+        predicted_paths=predicted,
+        entries_path=paths["entries"],
+        screened_paths=screened,
+        selected_path=paths["selected"],
+        cutoffs=cutoffs,
+    )
+    return screened
+
+
+def _structures(folder: Path, selected: Path, hostile: str, exported: bool) -> Path:
+    """Two structures of the first formula, one of the second, none of the third; and their manifest."""
+    rows = tables.read(selected, STRUCTURES_FROM).to_pylist()
+    built = []
+    for row, n in zip(rows, (2, 1, 0), strict=True):
+        for copy in range(max(n if exported else 0, 1)):
+            reason = None if n and exported else "no_template"
+            built.append(dict.fromkeys(STRUCTURES.schema.names) | row | {"formula": row["id"], "rejected_by": reason})
+            built[-1]["id"] += f"-{copy}"
+    tables.write(folder / "structures.parquet", STRUCTURES, pa.Table.from_pylist(built, schema=STRUCTURES.schema))
+    lines = [
+        row
+        | {"file": f"POSCAR/POSCAR-{row['id']}.vasp", "space_group_symbol": "Fm-3m", "space_group_number": 225}
+        | {"template_label": hostile, "template_formula": "NaCl", "relaxed": False, "oxidation_states": "Fe3+ O2-"}
+        for row in built
+        if row["rejected_by"] is None
+    ]
+    with open(folder / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, _MANIFEST, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(lines)
+    return folder / "manifest.csv"
+
+
+def _model(folder: Path, hostile: str) -> Path:
+    model = folder / "model"
+    parity = {"model": [hostile] * 2, "id": [hostile, "b"], "target": [0.0, 1.0], "prediction": [0.1, 0.9]}
+    tables.write(model / "parity.parquet", PARITY, parity | {"uncertainty": [0.2, 0.2]})
+    metrics = {"rows": 2, "mae": 0.1, "r2": 0.96, "mean_predictor_mae": 0.5, "interval_coverage": 1.0}
+    metrics["mean_interval_half_width"] = 0.2
+    description = {"target": "band_gap_ev", "source": hostile, "rows": {"train": 9}, "metrics": metrics}
+    tables.write_json(model / "model.json", description)
+    return model
+
+
+STRUCTURES_FROM = tables.Table(
+    "selected", tuple(field for field in SELECTED.fields if field.name in STRUCTURES.schema.names)
+)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of the page: attributes that fetch, scripts, and the text of tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.fetched, self.scripts, self.rows = [], [], [], []
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self._inside = tag if tag in ("script", "style") else self._inside
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "data", "action", "srcset")]
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._inside = "" if tag == self._inside else self._inside
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    def row(self, name: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0] == name)
+
+    def figures(self) -> list[dict]:
+        return [json.loads(script) for script in self.scripts if script.startswith('{"data"')]
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory) -> dict:
+    arguments = make(tmp_path_factory.mktemp("report") / "a", hostile=HOSTILE)
+    write_report(**arguments)
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def html(campaign) -> str:
+    return campaign["output_html"].read_text()
+
+
+@pytest.fixture(scope="module")
+def seen(html) -> Reader:
+    return Reader(html)
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "lost", "reasons"),
+    [
+        ("rows read", "20", "", ""),
+        ("entries after cleaning", "12", "8", "single element: 5, excluded element: 2, row could not be read: 1"),
+        ("formulas trained on", "9", "3", "held out to test rediscovery: 2, more than 8 atoms of one element: 1"),
+        ("draws", "16", "", ""),
+        ("draws that are a formula", "13", "3", "two counts for one element: 2, no element: 1"),
+        ("distinct formulas", "10", "3", "formula drawn before: 3"),
+        ("candidates kept by the filter", "8", "2", "no oxidation states sum to zero: 2"),
+        ("selected", "3", "5", "ranked below those selected: 3, formula is in the database: 2"),
+        ("formulas exported", "2", "1", "no template of that composition: 1"),
+    ],
+)
+def test_funnel_counts(seen, name, left, lost, reasons):
+    found = seen.row(name)
+    assert [found[1], *found[3:]] == [left, lost, reasons]
+
+
+def test_rates_of_the_samples(html):
+    assert "<b>76.9 %</b><span>of 13 draws are distinct formulas" in html
+    assert "<b>80.0 %</b><span>of 10 distinct formulas are not in the database" in html
+    assert "<b>50.0 %</b><span>1 of 2 held-out formulas found again" in html
+    assert "<b>91.7 %</b><span>of 12 entries have at most 8 atoms" in html
+    assert "<b>87.5 %</b><span>of 9 training formulas exact" in html
+    assert "3 structures of 2 formulas were exported" in html
+
+
+def test_funnel_refuses_counts_that_do_not_add_up():
+    with pytest.raises(ValueError, match="10 draws went in, but 8 formulas and 1 rejected came out"):
+        funnel.chain(("draws", 10), ("formulas", 8, {"empty": 1}))
+
+
+def test_stale_tables_are_refused(tmp_path):
+    arguments = make(tmp_path / "a")
+    with pytest.raises(ValueError, match="structures keeps 3|keeps 3 structures, the export has 0"):
+        write_report(**arguments | {"manifest_csv": make(tmp_path / "b", exported=False)["manifest_csv"]})
+    assert not arguments["output_html"].exists()
+
+
+def test_page_fetches_nothing(html, seen):
+    assert all(value.startswith("#") for value in seen.fetched)
+    assert not {"link", "iframe", "object", "embed"} & set(seen.tags)
+    assert "default-src 'none'" in html
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
+    assert html.count("plotly.js v") == 1
+
+
+def test_hostile_text_stays_text(html, seen):
+    assert "img" not in seen.tags
+    assert HOSTILE not in html
+    assert not any("alert" in script for script in seen.scripts if not script.startswith('{"data"'))
+    labels = [text for drawn in seen.figures() for trace in drawn["data"] for text in np.ravel(trace.get("text", []))]
+    assert any("alert" in label for label in labels)
+    assert not any("<script" in label or "<img" in label for label in labels)
+
+
+def test_figures_are_valid_plotly(seen):
+    drawn = [go.Figure(each) for each in seen.figures()]
+    assert len(drawn) >= 9
+    assert all(figure.data for figure in drawn)
+
+
+def test_candidates_stand_in_the_order_of_the_manifest(seen):
+    rows = [row for row in seen.rows if len(row) == 11 and row[0].isdigit()]
+    assert [row[1] for row in rows] == ["Fe2O3", "Fe2O3", "SrO"]
+    assert rows[0][5] == "−4.00 ± 0.25"
+    assert rows[0][2] == "Fm-3m (225)"
+
+
+def test_same_inputs_same_bytes(campaign, tmp_path):
+    again = campaign | {"output_html": tmp_path / "report.html", "figures_dir": tmp_path / "figures"}
+    write_report(**again)
+    assert again["output_html"].read_bytes() == campaign["output_html"].read_bytes()
+    assert sorted(path.name for path in again["figures_dir"].iterdir()) == sorted(FIGURES)
+    for name in FIGURES:
+        assert (again["figures_dir"] / name).read_bytes() == (campaign["figures_dir"] / name).read_bytes()
+
+
+def test_overview_is_1600_pixels_wide(campaign):
+    head = (campaign["figures_dir"] / "overview.png").read_bytes()[:24]
+    assert int.from_bytes(head[16:20], "big") == 1600
+
+
+def test_missing_data_is_said_in_a_sentence(tmp_path):
+    arguments = make(tmp_path / "a", energies=False, exported=False, curves=False)
+    arguments |= {"reconstruction_json": None, "model_folders": []}
+    write_report(**arguments)
+    html = arguments["output_html"].read_text()
+    for sentence in (
+        "No formation energy to show for: database.",
+        "No band gap to show for: database.",
+        "No candidate was exported",
+        "No autoencoder was trained",
+        "No property model was used.",
+        "formulas are too few for a map",
+    ):
+        assert sentence in html
+    assert all(drawn["data"] for drawn in Reader(html).figures())
+
+
+@pytest.mark.parametrize(
+    ("symbol_z", "place"),
+    [(1, (0, 0)), (2, (0, 17)), (5, (1, 12)), (21, (3, 2)), (57, (7, 2)), (71, (7, 16)), (72, (5, 3)), (118, (6, 17))],
+)
+def test_places_on_the_periodic_table(symbol_z, place):
+    row, column = periodic.places()
+    assert (row[symbol_z - 1], column[symbol_z - 1]) == place
+    assert len(set(zip(row, column, strict=True))) == 118
+
+
+def test_total_variation():
+    a, b = np.zeros(119, int), np.zeros(119, int)
+    a[[8, 11]], b[[8, 11]] = (1, 1), (3, 1)
+    assert periodic.total_variation(a, b) == pytest.approx(0.25)
+    assert periodic.total_variation(a, np.zeros(119, int)) is None
+
+
+def test_formula_subscripts():
+    assert page.formula("Fe2O3") == "Fe<sub>2</sub>O<sub>3</sub>"
+    assert re.sub("<.*?>", "", page.formula("<b>2")) == "&lt;b&gt;2"

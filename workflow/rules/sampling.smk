@@ -1,0 +1,44 @@
+rule draw:
+    input:
+        generator=rules.train.output.generator,
+        vocabulary=rules.encode.output.vocabulary,
+    output:
+        drawn=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.parquet",
+        counts=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.json",
+    params:
+        code=source_digest("pipeline.sampling", GENERATOR),
+        generator=config["generator"],
+        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        seed=SEED,
+        device=config["training"]["device"],
+        jobs=len(JOBS),
+    log:
+        f"{LOGS}/draw-{{job}}.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        mem_mb=growing(3000),
+        runtime=growing(60),
+    script:
+        "../scripts/draw.py"
+
+
+rule collect:
+    input:
+        drawn=expand(rules.draw.output.drawn, job=JOBS),
+        generator=rules.train.output.generator,
+    output:
+        samples=f"{RESULTS}/sampling/samples/part-{{part}}.parquet",
+    params:
+        code=source_digest("pipeline.sampling"),
+        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        seed=SEED,
+    log:
+        f"{LOGS}/collect-{{part}}.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        mem_mb=growing(3000),
+        runtime=growing(30),
+    script:
+        "../scripts/collect.py"

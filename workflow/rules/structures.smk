@@ -1,0 +1,38 @@
+rule templates:
+    input:
+        entries=rules.ingest.output.entries,
+    output:
+        templates=f"{RESULTS}/structures/templates.parquet",
+    params:
+        code=source_digest("pipeline.structures.templates"),
+        settings=config["structures"]["templates"],
+    log:
+        f"{LOGS}/templates.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+    script:
+        "../scripts/templates.py"
+
+
+rule build_structures:
+    input:
+        selected=rules.select_candidates.output.selected,
+        templates=rules.templates.output.templates,
+    output:
+        structures=f"{RESULTS}/structures/structures.parquet",
+    params:
+        code=source_digest("pipeline.structures.stage"),
+        settings=config["structures"]["build"],
+    log:
+        f"{LOGS}/structures.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(240),
+    script:
+        "../scripts/structures.py"

@@ -1,0 +1,55 @@
+GENERATOR = f"pipeline.generators.{config['generator']}"
+
+
+rule train:
+    input:
+        tensors=rules.encode.output.tensors,
+        vocabulary=rules.encode.output.vocabulary,
+        split=rules.encode.output.split,
+    output:
+        generator=f"{RESULTS}/training/generator.safetensors",
+        history=f"{RESULTS}/training/history.parquet",
+        epoch_samples=f"{RESULTS}/training/epoch_samples.parquet",
+    params:
+        code=source_digest("pipeline.training.stage", GENERATOR),
+        generator=config["generator"],
+        settings={key: config["training"][key] for key in ("preset", "settings")},
+        seed=SEED,
+        device=config["training"]["device"],
+        checkpoints=f"{RESULTS}/training/checkpoints",
+    log:
+        f"{LOGS}/training.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(config["training"]["runtime"]),
+        gpu=1,
+    script:
+        "../scripts/training.py"
+
+
+rule autoencode:
+    input:
+        tensors=rules.encode.output.tensors,
+        vocabulary=rules.encode.output.vocabulary,
+        split=rules.encode.output.split,
+    output:
+        reconstruction=f"{RESULTS}/training/reconstruction.json",
+    params:
+        code=source_digest("pipeline.training.autoencoder"),
+        settings=config["training"]["autoencoder"],
+        seed=SEED,
+        device=config["training"]["device"],
+    log:
+        f"{LOGS}/autoencoder.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(config["training"]["runtime"]),
+        gpu=1,
+    script:
+        "../scripts/autoencoder.py"

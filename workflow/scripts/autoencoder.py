@@ -1,0 +1,15 @@
+from pipeline.door import door
+
+with door(snakemake):
+    from pipeline.training.autoencoder import AutoencoderSettings, autoencode
+
+    autoencode(
+        settings=AutoencoderSettings(**snakemake.params.settings),
+        tensors_path=snakemake.input.tensors,
+        vocabulary_path=snakemake.input.vocabulary,
+        split_path=snakemake.input.split,
+        reconstruction_path=snakemake.output.reconstruction,
+        seed=snakemake.params.seed,
+        device=snakemake.params.device,
+        threads=snakemake.threads,
+    )

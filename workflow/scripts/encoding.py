@@ -1,0 +1,14 @@
+from pipeline.door import door
+
+with door(snakemake, "entries") as provenance:
+    from pipeline.encoding import encode
+
+    encode(
+        entries_path=snakemake.input.entries,
+        tensors_path=snakemake.output.tensors,
+        vocabulary_path=snakemake.output.vocabulary,
+        split_path=snakemake.output.split,
+        **snakemake.params.settings,
+        seed=snakemake.params.seed,
+        provenance=provenance,
+    )

@@ -1,0 +1,12 @@
+from pipeline.door import door
+
+with door(snakemake, "structures", "generator") as provenance:
+    from pipeline.export import export
+
+    export(
+        structures_path=snakemake.input.structures,
+        output_dir=snakemake.output.folder,
+        model_paths=[snakemake.input.generator, *snakemake.input.models],
+        seed=snakemake.params.seed,
+        provenance=provenance,
+    )

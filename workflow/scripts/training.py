@@ -1,0 +1,16 @@
+from pipeline.door import door
+
+with door(snakemake, "tensors", "split") as provenance:
+    from pipeline.training.stage import train
+
+    train(
+        generator=snakemake.params.generator,
+        preset=snakemake.params.settings["preset"],
+        overrides=snakemake.params.settings["settings"],
+        **{f"{name}_path": path for name, path in {**dict(snakemake.input.items()), **dict(snakemake.output.items())}.items()},
+        checkpoints=snakemake.params.checkpoints,
+        seed=snakemake.params.seed,
+        device=snakemake.params.device,
+        threads=snakemake.threads,
+        provenance=provenance,
+    )
