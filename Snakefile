@@ -29,6 +29,10 @@ include: "workflow/rules/filtering.smk"
 include: "workflow/rules/screening.smk"
 include: "workflow/rules/structures.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
 
 
 localrules:
@@ -47,6 +51,7 @@ rule all:
     default_target: True
     input:
         rules.export_folder.output,
+        rules.write_report.output,
 
 
 rule database:

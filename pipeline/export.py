@@ -64,8 +64,8 @@ SHA256SUMS       check with: sha256sum -c SHA256SUMS
 
 No DFT was done. Energies and gaps are predictions of machine-learning models from the formula alone, and a low
 formation energy is not stability. Cells are those of a known crystal (the template) with other elements on its sites
-and its volume scaled; where `relaxed` is True, CHGNet then
-relaxed atoms and cell. The template is a guess, often a wrong one: substitution_similarity says how near it is. Order the elements of POTCAR as in the POSCAR.
+and its volume scaled; where `relaxed` is True, CHGNet then relaxed atoms and cell. The template is a guess, and often a
+wrong one: `substitution_similarity` says how like its elements are. Order the elements of POTCAR as in the POSCAR.
 
 Models (SHA-256, file):
 {models}

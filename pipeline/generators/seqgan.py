@@ -40,8 +40,8 @@ class Settings:
         score_limit: Bound of the critic's score in the weights: no sample counts exp(2 x limit) times another.
     """
 
-    likelihood_epochs: int = 30
-    adversarial_epochs: int = 20
+    likelihood_epochs: int = 24
+    adversarial_epochs: int = 6
     batch_size: int = 512
     width: int = 128
     likelihood_rate: float = 3e-3

@@ -52,17 +52,19 @@ def distributions(entries: pa.Table, scores: pa.Table, selected: pa.Table) -> st
     )
     drawn, told = [], []
     for name, (title, unit) in _PROPERTIES.items():
-        sets, zeros = [], []
+        sets, zeros, absent = [], [], []
         for owner, table, color in tables:
             values = table[name].drop_null().to_numpy()
             if len(values) == 0:
-                told.append(page.missing(f"No {title} to show for: {owner}."))
+                absent.append(owner)
                 continue
             if name == GAP:
                 zeros.append(f"{owner} {page.share(float((values <= 0).mean()))}")
                 values = values[values > 0]
             if len(values):
                 sets.append((owner, values, color))
+        if absent:
+            told.append(page.missing(f"No {title} to show for: {', '.join(absent)}."))
         if zeros:
             told.append(page.paragraph(f"Share without a gap (metals, left out of the plot): {', '.join(zeros)}."))
         if sets:
@@ -137,12 +139,12 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         ("space group", ""),
         ("template", "prototype or entry, its formula"),
         ("relaxed", ""),
-        ("formation energy", "eV/atom ± half of the 90 % interval"),
-        ("band gap", "eV ± half of the 90 % interval"),
+        ("formation energy", "eV/atom, 90 % interval"),
+        ("band gap", "eV, 90 % interval"),
         ("oxidation states", ""),
         ("nearest known", "formula, id"),
         ("distance", "to it, 0 to 2"),
-        ("file", ""),
+        ("file", "in POSCAR/"),
     ]
     rows = [_candidate(line) for line in manifest]
     return page.paragraph(
@@ -169,7 +171,7 @@ def _candidate(line: dict[str, str]) -> list[Cell]:
         Cell(_charges(line["oxidation_states"]), line["oxidation_states"]),
         Cell(nearest, line["nearest_known_formula"]),
         Cell(_rounded(line["nearest_known_distance"], 3), line["nearest_known_distance"], "n"),
-        Cell(f"<code>{escape(line['file'])}</code>", line["file"]),
+        Cell(f"<code>{escape(line['file'].removeprefix('POSCAR/'))}</code>", line["file"]),
     ]
 
 
@@ -194,7 +196,7 @@ LIMITS = (
     + page.paragraph(
         "<b>Energies and gaps are predicted from the formula alone.</b> Polymorphs of one formula get the same number, "
         "and the errors above are those of known chemistry: far from it they are larger, and the interval may not say "
-        "so. Gaps learnt from DFT with a semi-local functional are too small against experiment."
+        "so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against experiment."
     )
     + page.paragraph(
         "<b>Structures are borrowed.</b> A candidate takes the cell of a known crystal of similar elements with its "

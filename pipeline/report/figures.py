@@ -1,4 +1,4 @@
-"""The page's figures as plotly's own JSON (``{"data": [...], "layout": {...}}``), one function a kind."""
+"""The page's figures as plotly's own JSON with a title above (``{"title", "data", "layout"}``), one function a kind."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from pipeline.report.periodic import COLUMNS, ROWS, grid
 TRAINING, SAMPLES, DRAWN, RANDOM, CHOSEN = "#0072B2", "#E69F00", "#8C5A00", "#9A9A9A", "#009E73"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 INK, GRID = "#23272e", "#e6e8eb"
-SCALE = "Cividis"
+SCALE = "Viridis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 BINS = 60
 
@@ -22,18 +22,17 @@ def figure(title: str, data: list[dict], x: dict, y: dict, height: int = 340, **
     """A figure in the report's style; ``x`` and ``y`` are plotly axes over the style's."""
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#b9bec6", "ticks": "outside", "tickcolor": "#b9bec6"}
     style = {
-        "title": {"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "xanchor": "left", "y": 0.97},
         "font": {"family": FONT, "size": 12, "color": INK},
-        "margin": {"l": 62, "r": 16, "t": 44, "b": 48},
+        "margin": {"l": 62, "r": 16, "t": 54, "b": 48},
         "height": height,
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "hovermode": "closest",
-        "legend": {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"},
         "xaxis": {**axis, "automargin": True, **x},
         "yaxis": {**axis, "automargin": True, **y},
     }
-    return {"data": data, "layout": {**style, **layout}}
+    return {"title": title, "data": data, "layout": {**style, **layout}}
 
 
 def curves(title: str, epochs: Sequence[int], series: Mapping[str, Sequence], y: dict) -> Figure:
@@ -95,25 +94,34 @@ def element_tables(sets: Mapping[str, tuple[np.ndarray, int]]) -> Figure:
         data.append(
             cell
             | {"z": numbers(absent), "colorscale": [[0, "#eceef1"], [1, "#eceef1"]], "showscale": False}
-            | {"texttemplate": "%{text}", "textfont": {"size": 10, "color": "#8a9099"}}
             | {"hovertemplate": "%{text}: in no formula<extra></extra>"}
         )
         data.append(
             cell
             | {"z": numbers(logged), "zmin": low, "zmax": high, "colorscale": SCALE, "customdata": numbers(table)}
-            | {"texttemplate": "%{text}", "textfont": {"size": 10}, "showscale": position == 0}
+            | {"showscale": position == 0}
             | {"hovertemplate": "%{text}: in %{customdata:.2%} of the formulas<extra></extra>"}
             | {"colorbar": _log_colorbar(low, high)}
+        )
+        row, column = np.nonzero(~np.isnan(table))
+        data.append(
+            {"type": "scatter", "mode": "text", "x": column.tolist(), "y": row.tolist(), "hoverinfo": "skip"}
+            | {
+                "xaxis": cell["xaxis"],
+                "yaxis": cell["yaxis"],
+                "text": [symbols[r][c] for r, c in zip(row, column, strict=True)],
+            }
+            | {"textfont": {"size": 10.5, "color": [ink(value, low, high) for value in table[row, column]]}}
         )
         left, right = position * width, (position + 1) * width - 0.02
         hidden = {"visible": False, "fixedrange": True}
         layout[f"xaxis{number}"] = hidden | {"domain": [left, right], "range": [-0.5, COLUMNS - 0.5]}
         layout[f"yaxis{number}"] = hidden | {"range": [ROWS - 0.5, -0.5], "anchor": f"x{number}"}
-        heading = {"text": name, "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left"}
+        heading = {"text": f"<b>{name}</b>", "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left"}
         layout["annotations"].append(
             heading | {"yanchor": "bottom", "showarrow": False, "font": {"size": 14, "color": INK}}
         )
-    made = figure("", data, {}, {}, 430)
+    made = figure("", data, {}, {}, 430, showlegend=False)
     made["layout"] |= layout | {"margin": {"l": 4, "r": 4, "t": 34, "b": 66}}
     return made
 
@@ -130,6 +138,13 @@ def color_range(shares) -> tuple[float, float]:
     high = float(np.log10(present.max())) if len(present) else 0.0
     low = float(np.log10(present.min())) if len(present) else -1.0
     return max(low, high - 4), max(high, low + 0.1)
+
+
+def ink(share: float, low: float, high: float) -> str:
+    """Colour of a symbol that can be read on the colour of its share; grey for an element that is in no formula."""
+    if share == 0:
+        return "#8a9099"
+    return "white" if np.log10(share) < low + 0.6 * (high - low) else INK
 
 
 def _log_colorbar(low: float, high: float) -> dict:
@@ -160,14 +175,13 @@ def scatter_map(sets: Sequence[tuple[str, np.ndarray, Sequence[str], str, int, f
         for name, xy, labels, color, size, opacity in sets
     ]
     bare = {"showticklabels": False, "showgrid": False, "ticks": ""}
-    legend = {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "itemsizing": "constant"}
-    made = figure("", data, bare | {"mirror": True}, bare | {"mirror": True}, 620, legend=legend)
-    made["layout"]["margin"] = {"l": 12, "r": 12, "t": 36, "b": 12}
+    made = figure("", data, bare | {"mirror": True}, bare | {"mirror": True}, 620)
+    made["layout"]["margin"] = {"l": 12, "r": 12, "t": 54, "b": 12}
     return made
 
 
 def histograms(title: str, unit: str, sets: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
-    """Distributions over common bins, each as shares of its own set.
+    """Distributions over common bins, each as shares of its own set; the outermost bins hold what lies beyond.
 
     Args:
         title: Of the figure.
@@ -176,7 +190,7 @@ def histograms(title: str, unit: str, sets: Sequence[tuple[str, np.ndarray, str]
     """
     every = np.concatenate([values for _, values, _ in sets])
     low, high = np.quantile(every, [0.001, 0.999])
-    edges = np.linspace(min(low, every.min() if len(every) < 1000 else low), max(high, low + 1e-3), BINS + 1)
+    edges = np.linspace(low, max(high, low + 1e-3), BINS + 1)
     data = []
     for name, values, color in sets:
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)

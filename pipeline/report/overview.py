@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.report import figures, sections
-from pipeline.report.figures import color_range, table_of_symbols
+from pipeline.report.figures import color_range, ink, table_of_symbols
 from pipeline.report.funnel import Gate
 from pipeline.report.periodic import COLUMNS, ROWS, grid
 from pipeline.tables import atomic
@@ -64,6 +64,7 @@ def draw(
     def new(width: float, height: float) -> Figure:
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
         return figure
 
     with matplotlib.rc_context(_STYLE):
@@ -90,7 +91,7 @@ def _funnel(axes, gates: Sequence[Gate], n_structures: int) -> None:
     left = [gate.left for gate in gates] + [n_structures]
     rows = np.arange(len(names))
     colors = [figures.SAMPLES] * (len(names) - 2) + [figures.CHOSEN] * 2
-    axes.barh(rows, np.maximum(left, 0.8), color=colors, height=0.72, left=0.8)
+    axes.barh(rows, left, color=colors, height=0.72, left=0.8)
     axes.set_xscale("log")
     axes.set_xlim(0.8, max(left) * 6)
     axes.set_yticks(rows, names)
@@ -116,8 +117,8 @@ def _pass_rates(axes, rates: dict, setting: str) -> None:
     axes.set_xticks(np.arange(len(groups)), groups)
     axes.set_xlabel("different elements in the formula")
     axes.set_ylabel("share that passes (%)")
-    axes.set_title(f"Charge neutrality and electronegativity: {setting}")
-    axes.legend(frameon=False, fontsize=9.5)
+    axes.set_title(f"Charge neutrality and electronegativity: {setting}", pad=26)
+    axes.legend(frameon=False, fontsize=9.5, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 0.99), borderpad=0)
 
 
 def _rows(rates: dict, size: str) -> int:
@@ -127,10 +128,11 @@ def _rows(rates: dict, size: str) -> int:
 def _elements(figure, sets: dict[str, tuple[np.ndarray, int]]) -> None:
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter
 
     shares = {name: frequency / max(n, 1) for name, (frequency, n) in sets.items()}
     low, high = color_range(shares.values())
-    norm, colors = LogNorm(10**low, 10**high), colormaps["cividis"]
+    norm, colors = LogNorm(10**low, 10**high), colormaps["viridis"]
     symbols = table_of_symbols()
     every = figure.subplots(1, len(sets))
     for axes, (name, share) in zip(every, shares.items(), strict=True):
@@ -140,15 +142,15 @@ def _elements(figure, sets: dict[str, tuple[np.ndarray, int]]) -> None:
         for row in range(ROWS):
             for column in range(COLUMNS):
                 if symbols[row][column]:
-                    value = table[row, column]
-                    ink = "white" if value > 0 and norm(value) < 0.55 else figures.INK if value else "#8a9099"
-                    axes.text(column, row, symbols[row][column], ha="center", va="center", color=ink, fontsize=9)
+                    color = ink(table[row, column], low, high)
+                    axes.text(column, row, symbols[row][column], ha="center", va="center", color=color, fontsize=9)
         axes.set_xticks(np.arange(-0.5, COLUMNS), minor=True)
         axes.set_yticks(np.arange(-0.5, ROWS), minor=True)
         axes.grid(which="minor", color="white", linewidth=2)
         axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
         axes.spines[:].set_visible(False)
         axes.set_title(f"Elements of the {name}")
-    bar = figure.colorbar(image, ax=every, orientation="horizontal", shrink=0.35, aspect=45, pad=0.02)
+    percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+    bar = figure.colorbar(image, ax=every, orientation="horizontal", shrink=0.35, aspect=45, pad=0.02, format=percent)
     bar.set_label("share of formulas with the element")
     bar.outline.set_visible(False)

@@ -11,7 +11,7 @@ from pipeline.report.figures import FONT, GRID, INK, TRAINING, Figure
 _STYLE = f"""
 *{{box-sizing:border-box}}
 body{{font:15px/1.55 {FONT};color:{INK};background:#fff;margin:0}}
-main,header>div,nav>div{{max-width:1360px;margin:0 auto;padding:0 28px}}
+main,header>div,nav>div{{max-width:1480px;margin:0 auto;padding:0 28px}}
 header{{background:{INK};color:#fff;padding:26px 0 22px}}
 header h1{{font-size:27px;font-weight:650;margin:0;letter-spacing:-.01em}}
 header p{{margin:4px 0 0;color:#c9ced6;max-width:80ch}}
@@ -20,24 +20,25 @@ nav>div{{display:flex;flex-wrap:wrap;gap:2px 20px;padding-top:9px;padding-bottom
 a{{color:{TRAINING};text-decoration:none}} a:hover{{text-decoration:underline}}
 section{{padding:30px 0 6px;scroll-margin-top:34px}}
 h2{{font-size:20px;margin:0 0 6px;font-weight:650}} h3{{font-size:15px;margin:20px 0 4px;font-weight:600}}
+h4{{font-size:14px;margin:12px 0 0;font-weight:600}}
 p{{margin:6px 0 12px;max-width:92ch}}
 .missing{{color:#6b7280;font-style:italic}}
 .grid{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));gap:12px 22px}}
 .figure{{min-width:0}}
-.tiles{{display:flex;flex-wrap:wrap;gap:14px 40px;margin:10px 0 18px}}
+.tiles{{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:14px 32px;margin:10px 0 18px}}
 .tiles b{{display:block;font-size:23px;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}}
 .tiles span{{font-size:13px;color:#5b6370}}
 .scroll{{overflow:auto;max-height:680px;border:1px solid {GRID};border-radius:4px;margin:8px 0 14px}}
 table{{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;min-width:100%}}
 th{{text-align:left;font-weight:600;background:#f5f6f8;position:sticky;top:0;vertical-align:bottom;z-index:1}}
-th small{{display:block;font-weight:400;color:#5b6370}}
-th,td{{padding:6px 11px;border-bottom:1px solid {GRID};white-space:nowrap}}
-td.wrap{{white-space:normal;min-width:220px}}
+small{{color:#5b6370}} th small{{display:block;font-weight:400}}
+th,td{{padding:6px 8px;border-bottom:1px solid {GRID}}} td{{white-space:nowrap}}
+td.wrap{{white-space:normal;min-width:220px;width:60%}}
 td.n,th.n{{text-align:right}}
 table.sortable th{{cursor:pointer}} table.sortable th:hover{{background:#e9ecf0}}
 th[aria-sort=ascending]::after{{content:" \\2191"}} th[aria-sort=descending]::after{{content:" \\2193"}}
 .bar{{background:{TRAINING};height:15px;border-radius:2px;min-width:2px}}
-td.track{{width:30%;min-width:160px}}
+td.track{{width:26%;min-width:140px}}
 pre,code{{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}}
 pre{{background:#f5f6f8;border:1px solid {GRID};border-radius:4px;padding:9px 12px;overflow:auto;margin:6px 0 12px}}
 details{{margin:6px 0 14px}} summary{{cursor:pointer;color:{TRAINING};font-size:14px}}
@@ -49,7 +50,10 @@ footer{{padding:22px 0 40px;color:#5b6370;font-size:13px}}
 _SCRIPT = """
 document.querySelectorAll('.figure').forEach(figure => {
   const {data, layout} = JSON.parse(figure.querySelector('script').textContent);
-  Plotly.newPlot(figure.querySelector('div'), data, layout, {responsive: true, displaylogo: false});
+  Plotly.newPlot(figure.querySelector('div'), data, layout, {
+    responsive: true, displaylogo: false, plotlyServerURL: '',
+    modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
+  });
 });
 document.querySelectorAll('table.sortable').forEach(table => {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
@@ -156,7 +160,7 @@ def details(summary: str, html: str) -> str:
 
 def figures(*drawn: Figure) -> str:
     """Figures beside each other as far as the width allows."""
-    made = "".join(f'<div class="figure">{_data(one)}<div></div></div>' for one in drawn)
+    made = "".join(f'<div class="figure">{_data(one)}</div>' for one in drawn)
     return f'<div class="grid">{made}</div>' if len(drawn) > 1 else made
 
 
@@ -198,9 +202,11 @@ def render(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> st
 
 
 def _data(drawn: Figure) -> str:
-    """Figure data that no text in it can end: every ``<`` is written as its escape."""
-    text = json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f'<script type="application/json">{text}</script>'
+    """A figure's title, data and place; in the data every ``<`` is written as its escape, so no text can end it."""
+    told = {"data": drawn["data"], "layout": drawn["layout"]}
+    text = json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    title = f"<h4>{escape(drawn['title'])}</h4>" if drawn["title"] else ""
+    return f'{title}<script type="application/json">{text}</script><div></div>'
 
 
 def _class(kind: str) -> str:

@@ -16,7 +16,7 @@ SETS = (
     ("training", "training set", figures.TRAINING),
     ("samples", "samples, each formula once", figures.SAMPLES),
     ("samples_drawn", "samples, as often as drawn", figures.DRAWN),
-    ("random_of_samples", "random formulas matched to the samples", figures.RANDOM),
+    ("random_of_samples", "matched random formulas", figures.RANDOM),
 )
 MAX_REJECTS = 100
 _WASSERSTEIN = ("wasserstein", "score_difference")
@@ -25,19 +25,16 @@ _WASSERSTEIN = ("wasserstein", "score_difference")
 def header(campaign: str, seed: int, command: str, settings: dict, provenance: dict) -> str:
     """What ran: campaign, settings, versions, and the command that repeats it."""
     flat = flatten(settings)
-    told = {
-        key: value
-        for key, value in flat.items()
-        if key == "generator" or (key.startswith("training.") and value not in ("", None))
-    }
+    named = ("generator", "training.preset", "training.settings")
+    told = {key: value for key, value in flat.items() if key.startswith(named)}
     versions = " · ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     facts = {"campaign": campaign, "seed": seed, **told, "versions": versions, "code": provenance.get("code", "")}
     rows = [[text(name), text(str(value), "wrap")] for name, value in facts.items() if value != ""]
     every = [[text(key), text(str(value), "wrap")] for key, value in flat.items()]
     return (
         page.paragraph(
-            "The same database, settings and seed give the same page, byte for byte. The command below repeats the "
-            "campaign from the repository root; only what changed since is computed again."
+            "The command below repeats the campaign from the repository root; only what changed since is computed "
+            "again. The same database, settings, seed and versions give the same page, byte for byte."
         )
         + f"<pre>{escape(command)}</pre>"
         + page.table([("what", ""), ("value", "")], rows)
@@ -141,7 +138,7 @@ def learning(history: Mapping[str, Sequence], by_epoch: Mapping[str, Sequence], 
         if series:
             log = title == "Gradient norms" and all(v is None or v > 0 for values in series.values() for v in values)
             y = {"title": {"text": units.get(title, "norm, mean over the epoch")}}
-            drawn.append(figures.curves(title, epochs, series, y | ({"type": "log"} if log else {})))
+            drawn.append(figures.curves(title, epochs, series, y | ({"type": "log", "dtick": "D2"} if log else {})))
     quality = {name.replace("_", " "): by_epoch[name] for name in by_epoch if name.startswith("pass_rate_")}
     percent = {"tickformat": ".0%", "rangemode": "tozero"}
     if by_epoch["epoch"]:
@@ -222,7 +219,11 @@ def validity(pass_rates: dict, settings: Mapping[str, str], known: Known, sample
         for result in pass_rates.values():
             mine, random = result["sets"][key]["overall"], result["sets"][f"random_of_{key}"]["overall"]
             times = result["enrichment"][key]
-            row += [_rate(mine), _rate(random), Cell("–" if times is None else f"{times:.2f} ×", times or "", "n")]
+            row += [
+                _rate(mine),
+                Cell(share(random["rate"]), "", "n"),
+                Cell("–" if times is None else f"{times:.2f} ×", times or "", "n"),
+            ]
         rows.append(row)
     stated = [f"<b>{escape(name)}</b>: {escape(settings.get(name, 'as the filter names it'))}." for name in pass_rates]
     return (

@@ -15,9 +15,9 @@ from pipeline.screening import boosting
 from pipeline.screening.interval import COVERAGE
 
 METHOD = """132 Magpie features (Ward et al. 2016, doi:10.1038/npjcompumats.2016.28) into LightGBM: a classifier of gaps
-above 0, then a regressor trained on those alone. The predicted gap is the regressor's where the classifier says non-metal,
-else 0; `mae`, `rmse` and `r2` are of that gap on all test formulas, the `nonmetal_` measures of the regressor on true
-non-metals."""
+above 0, then a regressor trained on those alone. The predicted gap is the regressor's where the classifier says
+non-metal, else 0; `mae`, `rmse` and `r2` are of that gap on all test formulas, the `nonmetal_` measures of the
+regressor on true non-metals."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class BandGapTraining:
     """How the two boosters are trained.
 
     Args:
-        trees: Most trees of each.
+        max_trees: Most trees of each.
         leaves: Most leaves of a tree.
         learning_rate: Shrinkage of each tree.
         patience: Trees without a lower validation loss after which training ends.
         nonmetal_threshold: Probability from which a formula is called a non-metal; below it the gap is 0.
     """
 
-    trees: int
+    max_trees: int
     leaves: int = 127
     learning_rate: float = 0.1
     patience: int = 50
@@ -103,7 +103,7 @@ def fit(
         threads: Threads to use; they do not change the result.
     """
     options = {
-        "trees": settings.trees,
+        "trees": settings.max_trees,
         "leaves": settings.leaves,
         "learning_rate": settings.learning_rate,
         "patience": settings.patience,

@@ -1,6 +1,7 @@
 """Gradient-boosted trees (LightGBM) as this package trains and stores them: in LightGBM's own text, gzipped."""
 
 import gzip
+import re
 from pathlib import Path
 
 import lightgbm as lgb
@@ -68,8 +69,9 @@ def predict(booster: lgb.Booster, features_NF: np.ndarray, threads: int) -> np.n
 
 
 def save(booster: lgb.Booster, path: Path) -> None:
-    """Write a booster as gzipped text: the same bytes for the same trees."""
-    path.write_bytes(gzip.compress(booster.model_to_string().encode(), mtime=0))
+    """Write a booster as gzipped text: the same bytes for the same trees, whatever the threads that grew them."""
+    text = re.sub(r"\[num_threads: \d+\]", "[num_threads: 1]", booster.model_to_string())
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def load(path: Path) -> lgb.Booster:

@@ -19,9 +19,9 @@ BLOCKS = ((1024,) * 4, (512,) * 3, (256,) * 3, (128,) * 3, (64,) * 2, (32,))
 BLOCKS_WITH_DROPOUT = 4
 WEIGHTS_FILE = "weights.safetensors"
 INFERENCE_BATCH = 1024
-METHOD = """ElemNet's layers and ReLU (Jha et al. 2018, doi:10.1038/s41598-018-35934-y): element fractions in, eV/atom out.
-Other than in the paper: mean absolute error as the loss, Adam with a warm-up and a cosine decay instead of a fixed 1e-4,
-dropout as below, the vocabulary taken from the data, weights rounded to float16 before they were tested."""
+METHOD = """ElemNet's layers and ReLU (Jha et al. 2018, doi:10.1038/s41598-018-35934-y): element fractions in, eV/atom
+out. Other than in the paper: mean absolute error as the loss, Adam with a warm-up and a cosine decay instead of a fixed
+1e-4, dropout as below, the vocabulary taken from the data, weights rounded to float16 before they were tested."""
 
 
 @dataclass(frozen=True)

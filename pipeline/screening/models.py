@@ -109,6 +109,16 @@ def regression_metrics(
     }
 
 
+def by_n_elements(test: Labelled, prediction: np.ndarray, uncertainty: np.ndarray) -> list[dict]:
+    """The same error and coverage apart for formulas of one, two, three... elements: a mean hides its poorest group."""
+    error, sizes = np.abs(prediction - test.values), test.compositions.n_elements
+    groups = ((int(size), error[sizes == size], uncertainty[sizes == size]) for size in np.unique(sizes))
+    return [
+        {"n_elements": size, "rows": len(wrong), "mae": float(wrong.mean()), "coverage": float((wrong <= width).mean())}
+        for size, wrong, width in groups
+    ]
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries that make the weights."""
     return {name: importlib.metadata.version(name) for name in ("numpy", "torch", "lightgbm", "matminer")}

@@ -23,7 +23,7 @@ SETTINGS = Training(
     validation_share=0.05,
     test_share=0.05,
     elemnet={"epochs": 18, "batch_size": 256, "learning_rate": 1e-3},
-    band_gap={"trees": 1000},
+    band_gap={"max_trees": 1000},
 )
 OQMD = """OQMD (Saal et al. 2013, doi:10.1007/s11837-013-0755-4; Kirklin et al. 2015,
 doi:10.1038/npjcompumats.2015.10), CC BY 4.0: {rows} distinct reduced formulas with a DFT formation energy;

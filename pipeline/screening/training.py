@@ -141,6 +141,7 @@ def fit(
         },
         "seed": seed,
         **specific,
+        "by_n_elements": models.by_n_elements(sets[TEST], prediction, uncertainty),
         "versions": models.versions(),
         "provenance": provenance or {},
     }
@@ -241,6 +242,10 @@ def _card(description: dict, data: str) -> str:
         for name, value in description["metrics"].items()
     )
     settings = ", ".join(f"{name} {value}" for name, value in description["training"].items())
+    groups = "\n".join(
+        f"| {group['n_elements']} | {group['rows']} | {group['mae']:.4f} | {group['coverage']:.3f} |"
+        for group in description["by_n_elements"]
+    )
     return f"""# {description["target"]}: {description["architecture"]["name"]}
 
 ## Data
@@ -263,6 +268,10 @@ Errors in {unit}. The interval is that of 90 %; outside the kinds of formulas tr
 | measure | value |
 |---|---|
 {metrics}
+
+| elements in the formula | rows | MAE | interval coverage |
+|---|---|---|---|
+{groups}
 
 ## Files
 Weights, `model.json` (architecture, elements, split, metrics, versions, seed) and `parity.parquet` (target, prediction

@@ -7,7 +7,6 @@ import pyarrow as pa
 from pipeline.cells import CELL_COLUMNS
 from pipeline.composition import COUNTS, ELEMENTS
 from pipeline.structures.template_schema import SOURCES
-from pipeline.structures.template_schema import TemplateSettings as TemplateSettings
 from pipeline.tables import Table, column
 
 RELAXATIONS = ("none", "chgnet")
@@ -83,7 +82,8 @@ class StructureSettings:
         min_similarity: Assignments less similar are not tried (0 to 1). For known stable crystals whose own formula was
             held back, the right prototype came first for 397 of 597 with the rest of their database as templates (82 %
             above 0.9, 4 of 26 below 0.5), and for 46 of 455 with AFLOW alone (11 of 20 above 0.9, 5 % below 0.5). The
-            method was chosen on crystals of the same database. ``tests/science/test_structures_held_back.py`` prints it.
+            method was chosen on crystals of the same database. ``tests/science/test_structures_held_back.py`` prints
+            this.
         min_distance_factor: A pair of atoms nearer than this times the sum of their covalent radii rejects a cell; 0.7
             would reject 3 in 1,000 of the known stable crystals.
         symprec_angstrom: Tolerance of the space groups reported.

@@ -30,7 +30,6 @@ rule build_structures:
         f"{LOGS}/structures.log",
     conda:
         "../envs/kimberlite.yaml"
-    threads: config["training"]["threads"]
     resources:
         mem_mb=growing(6000),
         runtime=growing(240),

@@ -1,7 +1,7 @@
 from pipeline.door import door
 
 with door(snakemake, "entries") as provenance:
-    from pipeline.structures.schema import TemplateSettings
+    from pipeline.structures.template_schema import TemplateSettings
     from pipeline.structures.templates import build_templates
 
     build_templates(

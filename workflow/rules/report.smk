@@ -1,0 +1,41 @@
+rule write_report:
+    input:
+        entries=rules.ingest.output.entries,
+        cleaning_json=rules.ingest.output.cleaning,
+        vocabulary_json=rules.encode.output.vocabulary,
+        split=rules.encode.output.split,
+        history=rules.train.output.history,
+        reconstruction_json=rules.autoencode.output.reconstruction,
+        draw_counts=expand(rules.draw.output.counts, job=JOBS),
+        samples=expand(rules.collect.output.samples, part=PARTS),
+        filtered=expand(rules.filter.output.filtered, part=PARTS),
+        pass_rates_json=rules.pass_rates.output.pass_rates,
+        filter_history=rules.filter_history.output.history,
+        screened=rules.select_candidates.output.screened,
+        selected=rules.select_candidates.output.selected,
+        models=[*model_files("formation_energy_ev_per_atom"), *model_files("band_gap_ev")],
+        structures=rules.build_structures.output.structures,
+        export=rules.export_folder.output.folder,
+    output:
+        html=report(f"{RESULTS}/report/report.html", caption="../report/report.rst", category="Report"),
+        overview=report(f"{RESULTS}/report/figures/overview.png", caption="../report/overview.rst", category="Figures"),
+        funnel=report(f"{RESULTS}/report/figures/funnel.svg", caption="../report/funnel.rst", category="Figures"),
+        pass_rates=report(f"{RESULTS}/report/figures/pass_rates.svg", caption="../report/pass_rates.rst", category="Figures"),
+        elements=report(f"{RESULTS}/report/figures/elements.svg", caption="../report/elements.rst", category="Figures"),
+    params:
+        code=source_digest("pipeline.report.stage"),
+        seed=SEED,
+        settings=config,
+        campaign=config["campaign"],
+        rejects=rules.ingest.params.rejects,
+        model_folders=[str(model_folder(target)) for target in ("formation_energy_ev_per_atom", "band_gap_ev")],
+        figures=f"{RESULTS}/report/figures",
+    log:
+        f"{LOGS}/report.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    script:
+        "../scripts/report.py"
