@@ -187,24 +187,20 @@ def _charges(states: str) -> str:
     return re.sub(r"(\d+)([+-])(?=\s|$)", lambda m: f"<sup>{m[1]}{m[2]}</sup>", escape(states)) or "–"
 
 
-LIMITS = (
-    page.paragraph(
-        "<b>Formation energy is not stability.</b> A compound forms only if nothing else of the same elements lies "
-        "lower; that is its distance to the convex hull, which this page does not state. Many candidates with a "
-        "strongly negative formation energy will decompose."
-    )
-    + page.paragraph(
-        "<b>Energies and gaps are predicted from the formula alone.</b> Polymorphs of one formula get the same number, "
-        "and the errors above are those of known chemistry: far from it they are larger, and the interval may not say "
-        "so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against experiment."
-    )
-    + page.paragraph(
-        "<b>Structures are borrowed.</b> A candidate takes the cell of a known crystal of similar elements with its "
-        "volume scaled; its true structure may be another. Treat the POSCARs as starting points of a relaxation."
-    )
-    + page.paragraph(
-        "<b>Validity is a matter of settings.</b> The share of formulas that pass the filter depends on the oxidation "
-        "states allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit "
-        "ionic compounds and wrongly reject many intermetallics and metal hydrides."
-    )
-)
+_LIMITS = {
+    "Formation energy is not stability.": "A compound forms only if nothing else of the same elements lies lower; that "
+    "is its distance to the convex hull, which this page does not state. Many candidates with a strongly negative "
+    "formation energy will decompose.",
+    "Energies and gaps are predicted from the formula alone.": "Polymorphs of one formula get the same number, and the "
+    "errors above are those of known chemistry: far from it they are larger, and the interval may not say so. Gaps "
+    "learnt from semi-local DFT, as those of the shipped model are, are too small against experiment.",
+    "Novel means: not in this campaign's database.": "A compound that is known elsewhere, or that cleaning dropped, "
+    "counts as novel. Look a candidate up before computing it.",
+    "Structures are borrowed.": "A candidate takes the cell of a known crystal of similar elements, volume scaled and, "
+    "where the table says so, relaxed by a machine-learnt potential; its true structure may be another. Treat the "
+    "POSCARs as starting points.",
+    "Validity is a matter of settings.": "The share of formulas that pass the filter depends on the oxidation states "
+    "allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit ionic "
+    "compounds and wrongly reject many intermetallics and metal hydrides.",
+}
+LIMITS = "".join(page.paragraph(f"<b>{name}</b>", told) for name, told in _LIMITS.items())

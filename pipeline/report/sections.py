@@ -132,7 +132,7 @@ def learning(history: Mapping[str, Sequence], by_epoch: Mapping[str, Sequence], 
         group = "Gradient norms" if "norm" in name else "Losses"
         group = "Distance seen by the critic" if name.startswith(_WASSERSTEIN) else group
         groups[group][name.replace("_", " ")] = values
-    units = {"Losses": "mean over the epoch", "Distance seen by the critic": "critic's scores, real minus generated"}
+    units = {"Losses": "mean over the epoch", "Distance seen by the critic": "score, real minus generated"}
     drawn = []
     for title, series in groups.items():
         if series:
@@ -193,8 +193,18 @@ def _autoencoder(reconstruction: dict | None) -> str:
     return "<h3>Autoencoder</h3>" + told + page.tiles(values)
 
 
-def validity(pass_rates: dict, settings: Mapping[str, str], known: Known, sampled: Sampled) -> str:
-    """Uniqueness, novelty, rediscovery, and pass rates beside their baselines."""
+def validity(
+    pass_rates: dict, settings: Mapping[str, str], known: Known, sampled: Sampled, dropped: Mapping[str, int]
+) -> str:
+    """Uniqueness, novelty, rediscovery, and pass rates beside their baselines.
+
+    Args:
+        pass_rates: What the filtering stage wrote.
+        settings: Its settings in words, by name.
+        known, sampled: Database and samples.
+        dropped: Rows that cleaning dropped, by rule.
+    """
+    n_large = dropped.get("too_many_atoms_of_an_element", 0)
     n_held_out = len(known.compositions.take(known.held_out).unique()[0])
     n_found = len(known.compositions.take(known.held_out & sampled.found).unique()[0])
     of = f"{n_found:,} of {n_held_out:,} held-out formulas found again"
@@ -207,7 +217,8 @@ def validity(pass_rates: dict, settings: Mapping[str, str], known: Known, sample
         (_ratio(n_found, n_held_out), of),
         (
             _ratio(int(known.fits.sum()), len(known.fits)),
-            f"of {len(known.fits):,} entries have at most 8 atoms an element",
+            f"of {len(known.fits):,} entries fit the generator's 8 atoms an element; "
+            f"cleaning dropped {n_large:,} rows with too many before",
         ),
     ]
     heads = [("set", "")]

@@ -79,10 +79,11 @@ def write_report(
     verdicts, rejected_by_filter, n_survived = read.read_verdicts(filtered)
     scores, chosen = read.read_scores(screened), read.read_selected(selected)
     manifest = read.read_manifest(manifest_csv)
+    cleaning = tables.read_json(cleaning_json)
     database, gates = read.read_funnels(
         known=known,
         sampled=sampled,
-        cleaning=tables.read_json(cleaning_json),
+        cleaning=cleaning,
         draws=[tables.read_json(path) for path in draw_counts],
         rejected_by_filter=rejected_by_filter,
         n_survived=n_survived,
@@ -106,7 +107,7 @@ def write_report(
                 sections.funnel(database, gates, len(manifest), verdicts, tables.read(rejects, REJECTS).to_pylist()),
             ),
             ("Training", sections.learning(read.read_history(history), by_epoch, reconstruction)),
-            ("Validity and novelty", sections.validity(rates, _stated(SETTINGS), known, sampled)),
+            ("Validity and novelty", sections.validity(rates, _stated(SETTINGS), known, sampled, cleaning["dropped"])),
             ("Elements", sections.elements(known, sampled, len(vocabulary))),
             (
                 "Chemical space",

@@ -86,8 +86,10 @@ def formation_energies(
     interval = Interval.load(Path(folder), description["interval_factors"])
     covered, reason = _covered(compositions, vocabulary, "formation energy")
     torch.set_num_threads(threads)
-    energy = elemnet.predict(network, elemnet.fractions(compositions.take(covered), vocabulary))
-    width = interval.half_width(np.column_stack([features_NF[covered], energy]), None, threads)
+    scored = compositions.take(covered)
+    energy = elemnet.predict(network, elemnet.fractions(scored, vocabulary))
+    columns = np.column_stack([features_NF[covered], energy])
+    width = interval.half_width(columns, elemnet.has_few_elements(scored), threads)
     return {
         "formation_energy_ev_per_atom": _spread(energy, covered),
         "formation_energy_uncertainty_ev_per_atom": _spread(width, covered),

@@ -169,9 +169,11 @@ def _formation_energy(
         (np.column_stack([magpie(piece.compositions), elemnet.predict(network, inputs_NE)]), energies)
         for piece, (inputs_NE, energies) in zip(sets[1:], data[1:], strict=True)
     )
-    interval = Interval.fit(validation[0], np.abs(validation[0][:, -1] - validation[1]), None, seed, threads)
+    residuals = np.abs(validation[0][:, -1] - validation[1])
+    interval = Interval.fit(validation[0], residuals, elemnet.has_few_elements(sets[1].compositions), seed, threads)
     interval.save(folder)
-    prediction, uncertainty = test[0][:, -1], interval.half_width(test[0], None, threads)
+    prediction = test[0][:, -1]
+    uncertainty = interval.half_width(test[0], elemnet.has_few_elements(sets[2].compositions), threads)
     return (
         prediction,
         uncertainty,
