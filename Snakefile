@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 sys.path.insert(0, workflow.basedir)
 # Jobs run in processes of their own, on a cluster on other machines: they find the package beside this file too.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [workflow.basedir, os.getenv("PYTHONPATH")])))
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"

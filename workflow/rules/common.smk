@@ -2,13 +2,17 @@ from pathlib import Path
 
 from pipeline.provenance import source_digest
 
-
 RESULTS = f"results/{config['campaign']}"
-SHARED = "results/shared"
+MODELS = config["screening"]["models"]
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
 PARTS = [f"{part:04d}" for part in range(config["sampling"]["partitions"])]
 JOBS = [f"{job:04d}" for job in range(config["sampling"]["jobs"])]
+
+
+def fail(message):
+    """End with one line for the user."""
+    raise SystemExit(f"kimberlite: {message}")
 
 
 def growing(amount):
@@ -16,12 +20,40 @@ def growing(amount):
     return lambda wildcards, attempt: int(amount * attempt)
 
 
-def source_stamp(source):
+def with_paths(source):
+    """The database's source with `~` and environment variables in its paths replaced."""
+    paths = {
+        key: os.path.expanduser(os.path.expandvars(source[key])) for key in ("path", "structures") if key in source
+    }
+    for key, path in paths.items():
+        if "$" in path:
+            fail(f"database.source.{key}: '{path}' names an environment variable that is not set; export it")
+    return source | paths
+
+
+def stamp(source):
     """Size and time of the user's files, so that a new database under an old name is read again."""
-    paths = [Path(source[key]).expanduser() for key in ("path", "structures") if source.get(key)]
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
+    paths = [Path(source[key]) for key in ("path", "structures") if key in source]
+    return [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
 
 
 def states_file(oxidation_states):
     """The user's own file of oxidation states as an input, nothing for a set by name."""
     return [oxidation_states] if Path(oxidation_states).is_file() else []
+
+
+def model_folder(target):
+    """Folder of the property model that screens for `target`: the config's, or the one that this campaign trains."""
+    chosen = MODELS[target]
+    return f"{RESULTS}/screening/models/{target}" if chosen == "train" else Path(workflow.basedir) / chosen
+
+
+def model_files(target):
+    """The files of that folder that say what it predicts, so that other weights are seen as another input."""
+    folder = model_folder(target)
+    if MODELS[target] == "train":
+        return [f"{folder}/model.json"]
+    if not (folder / "model.json").is_file():
+        fail(f"screening.models.{target}: '{MODELS[target]}' is no folder of a model; give one, or write 'train'")
+    weights = sorted(str(path) for path in folder.glob("*") if path.suffix in (".safetensors", ".gz"))
+    return [f"{folder}/model.json", *weights]

@@ -1,12 +1,10 @@
+SOURCE = with_paths(config["database"]["source"])
+
+
 rule ingest:
     output:
         entries=f"{RESULTS}/database/entries.parquet",
         cleaning=f"{RESULTS}/database/cleaning.json",
-    params:
-        code=source_digest("pipeline.database.stage"),
-        settings=config["database"],
-        rejects=f"{RESULTS}/database/rejects.parquet",
-        source_files=source_stamp(config["database"]["source"]),
     log:
         f"{LOGS}/database.log",
     conda:
@@ -14,5 +12,10 @@ rule ingest:
     resources:
         mem_mb=growing(8000),
         runtime=growing(60),
+    params:
+        code=source_digest("pipeline.database.stage"),
+        settings=config["database"] | {"source": SOURCE},
+        rejects=f"{RESULTS}/database/rejects.parquet",
+        source=stamp(SOURCE),
     script:
         "../scripts/database.py"

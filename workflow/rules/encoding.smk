@@ -5,10 +5,6 @@ rule encode:
         tensors=f"{RESULTS}/encoding/tensors.parquet",
         vocabulary=f"{RESULTS}/encoding/vocabulary.json",
         split=f"{RESULTS}/encoding/split.parquet",
-    params:
-        code=source_digest("pipeline.encoding"),
-        settings=config["encoding"],
-        seed=SEED,
     log:
         f"{LOGS}/encoding.log",
     conda:
@@ -16,5 +12,9 @@ rule encode:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.encoding"),
+        settings=config["encoding"],
+        seed=SEED,
     script:
         "../scripts/encoding.py"

@@ -1,13 +1,13 @@
 rule export_folder:
     input:
         structures=rules.build_structures.output.structures,
-        models=[*model_files("formation_energy_ev_per_atom"), *model_files("band_gap_ev")],
+        models=[
+            *model_files("formation_energy_ev_per_atom"),
+            *model_files("band_gap_ev"),
+        ],
         generator=rules.train.output.generator,
     output:
         folder=directory(f"{RESULTS}/export"),
-    params:
-        code=source_digest("pipeline.export"),
-        seed=SEED,
     log:
         f"{LOGS}/export.log",
     conda:
@@ -15,5 +15,8 @@ rule export_folder:
     resources:
         mem_mb=growing(3000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.export"),
+        seed=SEED,
     script:
         "../scripts/export.py"

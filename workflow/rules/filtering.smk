@@ -4,9 +4,6 @@ rule filter:
         states=states_file(config["filtering"]["oxidation_states"]),
     output:
         filtered=f"{RESULTS}/filtering/filtered/part-{{part}}.parquet",
-    params:
-        code=source_digest("pipeline.filtering.stage"),
-        settings=config["filtering"],
     log:
         f"{LOGS}/filter-{{part}}.log",
     conda:
@@ -14,6 +11,9 @@ rule filter:
     resources:
         mem_mb=growing(3000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.filtering.stage"),
+        settings=config["filtering"],
     script:
         "../scripts/filter.py"
 
@@ -25,9 +25,6 @@ rule pass_rates:
         split=rules.encode.output.split,
     output:
         pass_rates=f"{RESULTS}/filtering/pass_rates.json",
-    params:
-        code=source_digest("pipeline.filtering.baseline"),
-        seed=SEED,
     log:
         f"{LOGS}/pass_rates.log",
     conda:
@@ -35,6 +32,9 @@ rule pass_rates:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.filtering.baseline"),
+        seed=SEED,
     script:
         "../scripts/pass_rates.py"
 
@@ -46,8 +46,6 @@ rule filter_history:
         split=rules.encode.output.split,
     output:
         history=f"{RESULTS}/filtering/history.parquet",
-    params:
-        code=source_digest("pipeline.filtering.history"),
     log:
         f"{LOGS}/filter_history.log",
     conda:
@@ -55,5 +53,7 @@ rule filter_history:
     resources:
         mem_mb=growing(3000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.filtering.history"),
     script:
         "../scripts/filter_history.py"

@@ -13,23 +13,38 @@ rule write_report:
         filter_history=rules.filter_history.output.history,
         screened=rules.select_candidates.output.screened,
         selected=rules.select_candidates.output.selected,
-        models=[*model_files("formation_energy_ev_per_atom"), *model_files("band_gap_ev")],
+        models=[
+            *model_files("formation_energy_ev_per_atom"),
+            *model_files("band_gap_ev"),
+        ],
         structures=rules.build_structures.output.structures,
         export=rules.export_folder.output.folder,
     output:
-        html=report(f"{RESULTS}/report/report.html", caption="../report/report.rst", category="Report"),
-        overview=report(f"{RESULTS}/report/figures/overview.png", caption="../report/overview.rst", category="Figures"),
-        funnel=report(f"{RESULTS}/report/figures/funnel.svg", caption="../report/funnel.rst", category="Figures"),
-        pass_rates=report(f"{RESULTS}/report/figures/pass_rates.svg", caption="../report/pass_rates.rst", category="Figures"),
-        elements=report(f"{RESULTS}/report/figures/elements.svg", caption="../report/elements.rst", category="Figures"),
-    params:
-        code=source_digest("pipeline.report.stage"),
-        seed=SEED,
-        settings=config,
-        campaign=config["campaign"],
-        rejects=rules.ingest.params.rejects,
-        model_folders=[str(model_folder(target)) for target in ("formation_energy_ev_per_atom", "band_gap_ev")],
-        figures=f"{RESULTS}/report/figures",
+        html=report(
+            f"{RESULTS}/report/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
+        overview=report(
+            f"{RESULTS}/report/figures/overview.png",
+            caption="../report/overview.rst",
+            category="Figures",
+        ),
+        funnel=report(
+            f"{RESULTS}/report/figures/funnel.svg",
+            caption="../report/funnel.rst",
+            category="Figures",
+        ),
+        pass_rates=report(
+            f"{RESULTS}/report/figures/pass_rates.svg",
+            caption="../report/pass_rates.rst",
+            category="Figures",
+        ),
+        elements=report(
+            f"{RESULTS}/report/figures/elements.svg",
+            caption="../report/elements.rst",
+            category="Figures",
+        ),
     log:
         f"{LOGS}/report.log",
     conda:
@@ -37,5 +52,13 @@ rule write_report:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.report.stage"),
+        seed=SEED,
+        settings=config,
+        campaign=config["campaign"],
+        rejects=rules.ingest.params.rejects,
+        model_folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.models}),
+        figures=lambda wildcards, output: str(Path(output.overview).parent),
     script:
         "../scripts/report.py"

@@ -5,13 +5,6 @@ rule draw:
     output:
         drawn=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.parquet",
         counts=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.json",
-    params:
-        code=source_digest("pipeline.sampling", GENERATOR),
-        generator=config["generator"],
-        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
-        seed=SEED,
-        device=config["training"]["device"],
-        jobs=len(JOBS),
     log:
         f"{LOGS}/draw-{{job}}.log",
     conda:
@@ -19,6 +12,13 @@ rule draw:
     resources:
         mem_mb=growing(3000),
         runtime=growing(60),
+    params:
+        code=source_digest("pipeline.sampling", GENERATOR),
+        generator=config["generator"],
+        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        seed=SEED,
+        device=config["training"]["device"],
+        jobs=len(JOBS),
     script:
         "../scripts/draw.py"
 
@@ -29,10 +29,6 @@ rule collect:
         generator=rules.train.output.generator,
     output:
         samples=f"{RESULTS}/sampling/samples/part-{{part}}.parquet",
-    params:
-        code=source_digest("pipeline.sampling"),
-        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
-        seed=SEED,
     log:
         f"{LOGS}/collect-{{part}}.log",
     conda:
@@ -40,5 +36,9 @@ rule collect:
     resources:
         mem_mb=growing(3000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.sampling"),
+        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        seed=SEED,
     script:
         "../scripts/collect.py"

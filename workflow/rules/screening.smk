@@ -1,31 +1,9 @@
-MODELS = config["screening"]["models"]
-
-
-def model_folder(target):
-    """Folder of the property model that screens for `target`: the config's, or the one that this campaign trains."""
-    chosen = MODELS[target]
-    return f"{RESULTS}/screening/models/{target}" if chosen == "train" else Path(workflow.basedir) / chosen
-
-
-def model_files(target):
-    """The files of that folder that say what it predicts, so that other weights are seen as another input."""
-    folder = model_folder(target)
-    if MODELS[target] == "train":
-        return [f"{folder}/model.json"]
-    weights = sorted(str(path) for path in folder.glob("*") if path.suffix in (".safetensors", ".gz"))
-    return [f"{folder}/model.json", *weights]
-
-
 rule train_property_model:
     input:
         entries=rules.ingest.output.entries,
         split=rules.encode.output.split,
     output:
         model=f"{RESULTS}/screening/models/{{target}}/model.json",
-    params:
-        code=source_digest("pipeline.screening.training", "pipeline.screening.elemnet", "pipeline.screening.band_gap"),
-        settings=config["screening"]["training"],
-        seed=SEED,
     log:
         f"{LOGS}/train_property_model-{{target}}.log",
     conda:
@@ -34,6 +12,14 @@ rule train_property_model:
     resources:
         mem_mb=growing(8000),
         runtime=growing(config["training"]["runtime"]),
+    params:
+        code=source_digest(
+            "pipeline.screening.training",
+            "pipeline.screening.elemnet",
+            "pipeline.screening.band_gap",
+        ),
+        settings=config["screening"]["training"],
+        seed=SEED,
     script:
         "../scripts/train_property_model.py"
 
@@ -46,10 +32,6 @@ rule predict:
         band_gap=model_files("band_gap_ev"),
     output:
         predicted=f"{RESULTS}/screening/predicted/part-{{part}}.parquet",
-    params:
-        code=source_digest("pipeline.screening.predict", "pipeline.screening.elemnet", "pipeline.screening.band_gap"),
-        formation_energy=str(model_folder("formation_energy_ev_per_atom")),
-        band_gap=str(model_folder("band_gap_ev")),
     log:
         f"{LOGS}/predict-{{part}}.log",
     conda:
@@ -57,6 +39,14 @@ rule predict:
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
+    params:
+        code=source_digest(
+            "pipeline.screening.predict",
+            "pipeline.screening.elemnet",
+            "pipeline.screening.band_gap",
+        ),
+        formation_energy=lambda wildcards, input: str(Path(input.formation_energy[0]).parent),
+        band_gap=lambda wildcards, input: str(Path(input.band_gap[0]).parent),
     script:
         "../scripts/predict.py"
 
@@ -68,9 +58,6 @@ rule select_candidates:
     output:
         screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS),
         selected=f"{RESULTS}/screening/selected.parquet",
-    params:
-        code=source_digest("pipeline.screening.select"),
-        settings=config["screening"]["select"],
     log:
         f"{LOGS}/select_candidates.log",
     conda:
@@ -78,5 +65,8 @@ rule select_candidates:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        code=source_digest("pipeline.screening.select"),
+        settings=config["screening"]["select"],
     script:
         "../scripts/select_candidates.py"

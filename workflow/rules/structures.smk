@@ -3,9 +3,6 @@ rule templates:
         entries=rules.ingest.output.entries,
     output:
         templates=f"{RESULTS}/structures/templates.parquet",
-    params:
-        code=source_digest("pipeline.structures.templates"),
-        settings=config["structures"]["templates"],
     log:
         f"{LOGS}/templates.log",
     conda:
@@ -13,6 +10,9 @@ rule templates:
     resources:
         mem_mb=growing(4000),
         runtime=growing(240),
+    params:
+        code=source_digest("pipeline.structures.templates"),
+        settings=config["structures"]["templates"],
     script:
         "../scripts/templates.py"
 
@@ -23,9 +23,6 @@ rule build_structures:
         templates=rules.templates.output.templates,
     output:
         structures=f"{RESULTS}/structures/structures.parquet",
-    params:
-        code=source_digest("pipeline.structures.stage"),
-        settings=config["structures"]["build"],
     log:
         f"{LOGS}/structures.log",
     conda:
@@ -33,5 +30,8 @@ rule build_structures:
     resources:
         mem_mb=growing(6000),
         runtime=growing(240),
+    params:
+        code=source_digest("pipeline.structures.stage"),
+        settings=config["structures"]["build"],
     script:
         "../scripts/structures.py"

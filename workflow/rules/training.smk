@@ -10,13 +10,6 @@ rule train:
         generator=f"{RESULTS}/training/generator.safetensors",
         history=f"{RESULTS}/training/history.parquet",
         epoch_samples=f"{RESULTS}/training/epoch_samples.parquet",
-    params:
-        code=source_digest("pipeline.training.stage", GENERATOR),
-        generator=config["generator"],
-        settings={key: config["training"][key] for key in ("preset", "settings")},
-        seed=SEED,
-        device=config["training"]["device"],
-        checkpoints=f"{RESULTS}/training/checkpoints",
     log:
         f"{LOGS}/training.log",
     conda:
@@ -26,6 +19,13 @@ rule train:
         mem_mb=growing(8000),
         runtime=growing(config["training"]["runtime"]),
         gpu=1,
+    params:
+        code=source_digest("pipeline.training.stage", GENERATOR),
+        generator=config["generator"],
+        settings={key: config["training"][key] for key in ("preset", "settings")},
+        seed=SEED,
+        device=config["training"]["device"],
+        checkpoints=f"{RESULTS}/training/checkpoints",
     script:
         "../scripts/training.py"
 
@@ -37,11 +37,6 @@ rule autoencode:
         split=rules.encode.output.split,
     output:
         reconstruction=f"{RESULTS}/training/reconstruction.json",
-    params:
-        code=source_digest("pipeline.training.autoencoder"),
-        settings=config["training"]["autoencoder"],
-        seed=SEED,
-        device=config["training"]["device"],
     log:
         f"{LOGS}/autoencoder.log",
     conda:
@@ -51,5 +46,10 @@ rule autoencode:
         mem_mb=growing(8000),
         runtime=growing(config["training"]["runtime"]),
         gpu=1,
+    params:
+        code=source_digest("pipeline.training.autoencoder"),
+        settings=config["training"]["autoencoder"],
+        seed=SEED,
+        device=config["training"]["device"],
     script:
         "../scripts/autoencoder.py"

@@ -1,0 +1,35 @@
+# Each target sets up what it needs: `make run` is the main job on the embedded default, `make test` all tests.
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?=
+BIN := .venv/bin
+READY := .venv/ready
+CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
+# One thread a process: jobs share the cores by Snakemake, and small matrices only lose by more threads.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: run test lint bench env
+
+run: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(CONFIGFILE)
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+env: $(READY)
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kimberlite: $$($(PYTHON) --version) is too old, 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
