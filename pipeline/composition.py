@@ -224,7 +224,7 @@ def concatenate(batches: Sequence[Compositions]) -> Compositions:
     )
 
 
-_TOKEN = re.compile(r"([A-Z][a-z]?)([0-9.]*)|([(\[{])|([)\]}])([0-9.]*)|\s+")
+_TOKEN = re.compile(r"([A-Z][a-z]?)([0-9.]*)|([(\[{])|([)\]}])([0-9.]*)|[ ]+")
 
 
 def parse_formula(formula: str) -> dict[int, int]:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
@@ -17,11 +17,11 @@ from tqdm import tqdm
 from pipeline.composition import ATOMIC_NUMBERS, COUNTS, ELEMENTS, Compositions, concatenate
 from pipeline.generators import load
 from pipeline.provenance import derived_seed
-from pipeline.tables import Table, atomic, column, read_json, write, write_json, writer
+from pipeline.tables import Table, column, read, read_json, write, write_json
 from pipeline.training.settings import pick_device, settings_of
 
 N_DRAWN = column("n_drawn", pa.int32(), "times that the generator drew the composition")
-DRAWN = Table("drawn", (N_DRAWN, ELEMENTS, COUNTS))
+DRAWN = Table("drawn", (column("partition", pa.int32(), "hash partition, ascending"), N_DRAWN, ELEMENTS, COUNTS))
 SAMPLES = Table("samples", (column("id", pa.string(), "reduced formula"), N_DRAWN, ELEMENTS, COUNTS))
 
 
@@ -45,7 +45,7 @@ def draw(
     Args:
         generator_path: Weights with their metadata.
         vocabulary_path: Elements of the generator's columns.
-        drawn_path: Gets the distinct compositions, one row group a partition.
+        drawn_path: Gets the distinct compositions, ordered by partition.
         counts_path: Gets JSON: how many were drawn, ambiguous, empty.
         n_samples: Draws of all jobs together; the last block is shorter where it must be.
         block_size: Draws of one block.
@@ -58,12 +58,12 @@ def draw(
     torch.set_num_threads(1)  # several jobs share a machine; and the same sums whatever the number of cores
     try:
         with safe_open(generator_path, "pt") as file:
-            about = file.metadata()
+            about = json.loads(file.metadata()["kimberlite"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{generator_path}: no whole safetensors file ({error}); rerun training") from error
     module = load(about["generator"])
-    settings = settings_of(module, about["preset"], json.loads(about["overrides"]))
+    settings = settings_of(module, about["preset"], about["overrides"])
     vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(vocabulary_path)["elements"]]
     where = pick_device(device)
     blocks = range(job, -(-n_samples // block_size), jobs)
@@ -80,10 +80,9 @@ def draw(
         repeats.append(np.bincount(inverse, minlength=len(first)))
     distinct, n_drawn = _merge(pieces, repeats)
     partition = partition_of(distinct, partitions)
-    with atomic(drawn_path) as temporary, writer(temporary, DRAWN, provenance) as append:
-        for index in range(partitions):
-            mine = np.flatnonzero(partition == index)
-            append({"n_drawn": n_drawn[mine].astype(np.int32), **distinct.take(mine).columns()})
+    order = np.argsort(partition, kind="stable")
+    columns = {"partition": partition[order].astype(np.int32), "n_drawn": n_drawn[order].astype(np.int32)}
+    write(drawn_path, DRAWN, {**columns, **distinct.take(order).columns()}, provenance)
     write_json(counts_path, totals)
 
 
@@ -91,7 +90,7 @@ def collect(*, drawn_paths: list[str], samples_path: str, partition: int, proven
     """Merge one partition of all jobs into a part of the SAMPLES table, ordered by hash."""
     pieces, repeats = [], []
     for path in drawn_paths:
-        rows = pq.ParquetFile(path).read_row_group(partition)
+        rows = read(path, DRAWN, rows=pc.field("partition") == partition)
         pieces.append(Compositions.from_table(rows))
         repeats.append(rows["n_drawn"].to_numpy())
     distinct, n_drawn = _merge(pieces, repeats)

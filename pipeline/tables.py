@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 METADATA_KEY = b"kimberlite"
@@ -77,7 +78,7 @@ def writer(path: str | os.PathLike, table: Table, provenance: dict | None = None
     """Yield ``append(data)``, which checks and writes one batch of rows; for tables made piece by piece."""
     metadata = {METADATA_KEY: json.dumps({"table": table.name, **(provenance or {})}, sort_keys=True).encode()}
     schema = table.schema.with_metadata(metadata)
-    with pq.ParquetWriter(path, schema, compression="zstd") as handle:
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as handle:
 
         def append(data: pa.Table | dict) -> None:
             handle.write_table(_conform(data, table).cast(schema), row_group_size=1 << 18)
@@ -85,16 +86,20 @@ def writer(path: str | os.PathLike, table: Table, provenance: dict | None = None
         yield append
 
 
-def read(path: str | os.PathLike, table: Table, columns: Iterable[str] | None = None) -> pa.Table:
-    """Read a Parquet file and hold it to ``table``; ``columns`` narrows what is read.
+def read(
+    path: str | os.PathLike,
+    table: Table,
+    columns: Iterable[str] | None = None,
+    rows: pc.Expression | None = None,
+) -> pa.Table:
+    """Read a Parquet file and hold it to ``table``; ``columns`` and the condition ``rows`` narrow what is read.
 
     Raises:
         ValueError: The file is missing, damaged, or does not have the declared columns.
     """
     names = [field.name for field in table.fields] if columns is None else list(columns)
     try:
-        file = pq.ParquetFile(path)
-        found = file.schema_arrow
+        found = pq.read_schema(path)
         for name in names:
             declared = table.schema.field(name)
             if name not in found.names or found.field(name).type != declared.type:
@@ -103,11 +108,13 @@ def read(path: str | os.PathLike, table: Table, columns: Iterable[str] | None = 
                     f"{path}: column '{name}' of table '{table.name}' is {have}, expected {declared.type}; "
                     "delete the file and rerun the stage that writes it"
                 )
-        data = file.read(columns=names).select(names)
+        data = pq.read_table(
+            path, columns=names, filters=rows, partitioning=None, page_checksum_verification=True
+        ).select(names)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the stage that writes table '{table.name}'") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path}: not a whole Parquet file ({reason}); delete it and rerun the stage that writes it"
         ) from error
@@ -135,7 +142,7 @@ def read_json(path: str | os.PathLike):
     """Read JSON; a damaged file is named in the error."""
     try:
         return json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and rerun the stage that writes it") from error
 
 

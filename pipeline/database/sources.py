@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import math
@@ -68,12 +69,15 @@ def read_source(source: dict) -> Iterator[Row]:
     return _table(path, source)
 
 
-def _matminer_transport() -> Iterator[Row]:
-    """47,737 Materials Project formulas of the transport data that matminer ships (doi:10.1038/sdata.2017.85)."""
-    import importlib.util
-
+def matminer_transport_archive() -> Path:
+    """Where the installed matminer keeps its transport data: 47,737 Materials Project entries (Ricci et al. 2017,
+    doi:10.1038/sdata.2017.85)."""
     package = Path(importlib.util.find_spec("matminer").origin).parent
-    archive = package / "utils" / "data_files" / "mp_transport" / "transport_database.tar.xz"
+    return package / "utils" / "data_files" / "mp_transport" / "transport_database.tar.xz"
+
+
+def _matminer_transport() -> Iterator[Row]:
+    archive = matminer_transport_archive()
     with tarfile.open(archive) as tar, tar.extractfile("transport_database.csv") as member:
         lines = csv.DictReader(io.TextIOWrapper(member, encoding="utf-8"))
         for line, record in enumerate(lines, start=2):

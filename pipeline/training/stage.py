@@ -86,12 +86,8 @@ def train(
     drawn = concatenate(progress.epoch_samples) if sizes else Compositions.from_dicts([])
     epochs = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
     write(epoch_samples_path, EPOCH_SAMPLES, {"epoch": epochs, **drawn.columns()}, provenance)
-    about = {
-        "generator": generator,
-        "preset": preset,
-        "overrides": json.dumps(overrides),
-        "provenance": json.dumps(provenance),
-    }
+    about = {"generator": generator, "preset": preset, "overrides": overrides, "provenance": provenance}
     with atomic(generator_path) as temporary:
-        save_file(weights, temporary, about)
+        # One key: several would be written in an order that changes from run to run.
+        save_file(weights, temporary, {"kimberlite": json.dumps(about, sort_keys=True)})
     progress.finished()

@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 from pipeline.provenance import source_digest
@@ -15,6 +17,13 @@ def fail(message):
     raise SystemExit(f"kimberlite: {message}")
 
 
+def check_writable(folder):
+    """End with one line where results could not be written, before any work is done."""
+    nearest = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        fail(f"folder '{folder}' cannot be written: '{nearest}' is no folder that you may write in; run elsewhere")
+
+
 def growing(amount):
     """A resource that grows with each attempt, for memory (MB) and time (minutes)."""
     return lambda wildcards, attempt: int(amount * attempt)
@@ -28,6 +37,8 @@ def with_paths(source):
     for key, path in paths.items():
         if "$" in path:
             fail(f"database.source.{key}: '{path}' names an environment variable that is not set; export it")
+        if not Path(path).exists():
+            fail(f"database.source.{key}: '{path}' does not exist; relative paths start at {Path.cwd()}")
     return source | paths
 
 
@@ -39,6 +50,8 @@ def stamp(source):
 
 def states_file(oxidation_states):
     """The user's own file of oxidation states as an input, nothing for a set by name."""
+    if re.search("[./]", oxidation_states) and not Path(oxidation_states).is_file():
+        fail(f"filtering.oxidation_states: no file '{oxidation_states}'; give one, or the name of a set")
     return [oxidation_states] if Path(oxidation_states).is_file() else []
 
 
@@ -57,3 +70,6 @@ def model_files(target):
         fail(f"screening.models.{target}: '{MODELS[target]}' is no folder of a model; give one, or write 'train'")
     weights = sorted(str(path) for path in folder.glob("*") if path.suffix in (".safetensors", ".gz"))
     return [f"{folder}/model.json", *weights]
+
+
+check_writable(RESULTS)

@@ -3,8 +3,8 @@ SOURCE = with_paths(config["database"]["source"])
 
 rule ingest:
     output:
-        entries=f"{RESULTS}/database/entries.parquet",
-        cleaning=f"{RESULTS}/database/cleaning.json",
+        entries=update(f"{RESULTS}/database/entries.parquet"),
+        cleaning=update(f"{RESULTS}/database/cleaning.json"),
     log:
         f"{LOGS}/database.log",
     conda:

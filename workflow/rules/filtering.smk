@@ -3,7 +3,7 @@ rule filter:
         samples=rules.collect.output.samples,
         states=states_file(config["filtering"]["oxidation_states"]),
     output:
-        filtered=f"{RESULTS}/filtering/filtered/part-{{part}}.parquet",
+        filtered=update(f"{RESULTS}/filtering/filtered/part-{{part}}.parquet"),
     log:
         f"{LOGS}/filter-{{part}}.log",
     conda:

@@ -56,8 +56,8 @@ rule select_candidates:
         predicted=expand(rules.predict.output.predicted, part=PARTS),
         entries=rules.ingest.output.entries,
     output:
-        screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS),
-        selected=f"{RESULTS}/screening/selected.parquet",
+        screened=update(expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS)),
+        selected=update(f"{RESULTS}/screening/selected.parquet"),
     log:
         f"{LOGS}/select_candidates.log",
     conda:

@@ -1,0 +1,23 @@
+"""What several tests need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of real data sets, from KIMBERLITE_DATA; tests that want it are skipped without."""
+    folder = os.environ.get("KIMBERLITE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("KIMBERLITE_DATA does not name a folder with real data sets")
+    return Path(folder)

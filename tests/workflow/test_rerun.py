@@ -1,0 +1,79 @@
+"""Which rules rerun after which change: the promise that a cutoff costs seconds."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+AFTER_SELECTION = {"select_candidates", "build_structures", "export_folder", "write_report"}
+
+
+@contextmanager
+def changed(path, old: str, new: str):
+    """Inside the block the file reads differently; afterwards it is as it was, its time too."""
+    text, stat = path.read_text(), path.stat()
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_nothing_to_do_after_a_run(campaign):
+    assert campaign.planned() == set()
+
+
+def test_a_cutoff_reruns_selection_and_what_follows(campaign):
+    overlay = campaign.overlay("cutoff.yaml", screening={"select": {"max_formation_energy_ev_per_atom": -1.0}})
+    assert campaign.planned(overlay=overlay) == AFTER_SELECTION
+    assert campaign.planned("screening", overlay=overlay) == {"select_candidates"}
+
+
+def test_a_new_column_in_a_screening_table_trains_nothing(campaign):
+    column = 'SCREENED = Table(\n    "screened",\n    (\n'
+    added = column + '        column("novelty_note", pa.string(), "a note", null="none"),\n'
+    with changed(campaign.folder / "pipeline" / "screening" / "select.py", column, added):
+        assert campaign.planned() == AFTER_SELECTION
+
+
+def test_another_generator_trains_nothing(campaign):
+    module = campaign.folder / "pipeline" / "generators" / "cubicgan.py"
+    module.write_text('"""Another generator."""\n\nPRESETS = {}\n')
+    try:
+        assert campaign.planned() == set()
+    finally:
+        module.unlink()
+
+
+def test_the_generator_not_chosen_trains_nothing(campaign):
+    with changed(campaign.folder / "pipeline" / "generators" / "matgan.py", "NOISE = 128", "NOISE = 64"):
+        assert "train" not in campaign.planned()
+
+
+@pytest.mark.parametrize("module", ["filtering/stage.py", "generators/seqgan.py", "composition.py", "tables.py"])
+def test_a_docstring_or_a_comment_reruns_nothing(campaign, module):
+    with changed(campaign.folder / "pipeline" / module, '"""', '"""Reworded. '):
+        assert campaign.planned() == set()
+    with changed(campaign.folder / "pipeline" / module, "\nimport", "\n# a comment\nimport"):
+        assert campaign.planned() == set()
+
+
+def test_a_line_of_the_filter_reruns_filtering_and_what_follows(campaign):
+    with changed(campaign.folder / "pipeline" / "filtering" / "stage.py", "if reject else", "if not not reject else"):
+        assert campaign.planned() == {"filter", "predict"} | AFTER_SELECTION
+
+
+def test_a_line_of_the_generator_retrains(campaign):
+    with changed(campaign.folder / "pipeline" / "generators" / "seqgan.py", "* torch.randn(", "* 1.5 * torch.randn("):
+        planned = campaign.planned()
+    assert {"train", "draw", "collect", "filter"} <= planned
+    assert not {"ingest", "encode", "autoencode", "templates"} & planned
+
+
+def test_another_database_file_is_read_again(campaign):
+    with changed(campaign.folder / "small.csv", "Xx2O3", "NaCl"):
+        assert "ingest" in campaign.planned()
