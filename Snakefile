@@ -95,3 +95,7 @@ rule structures:
 rule export:
     input:
         rules.export_folder.output,
+
+
+onsuccess:
+    print(f"Report: {rules.write_report.output.html}\nPOSCARs and manifest: {rules.export_folder.output.folder}")

@@ -32,6 +32,7 @@ RANK[[ATOMIC_NUMBERS[symbol] for symbol in _FORMULA_ORDER]] = np.arange(1, len(S
 
 ISOTOPES = {"D": "H", "T": "H"}
 MAX_COUNT = 65535
+MAX_FORMULA_LENGTH = 1000
 
 ELEMENTS = column("elements", pa.list_(pa.uint8()), "atomic numbers, in order of Pauling electronegativity")
 COUNTS = column("counts", pa.list_(pa.uint16()), "atoms of each element of `elements`, no common divisor")
@@ -234,8 +235,11 @@ def parse_formula(formula: str) -> dict[int, int]:
         {atomic number: atoms} in order of appearance. D and T count as hydrogen.
 
     Raises:
-        ValueError: The text is no formula, an element is unknown, an amount is fractional, zero or above 65,535.
+        ValueError: The text is no formula or longer than 1,000 characters, an element is unknown, an amount is
+            fractional, zero or above 65,535.
     """
+    if len(formula) > MAX_FORMULA_LENGTH:
+        raise ValueError(f"formula '{formula[:20]}...': {len(formula)} characters, {MAX_FORMULA_LENGTH} can be read")
     levels: list[dict[int, int]] = [{}]
     end = 0
     for match in _TOKEN.finditer(formula):
@@ -246,23 +250,23 @@ def parse_formula(formula: str) -> dict[int, int]:
         if symbol:
             z = ATOMIC_NUMBERS.get(ISOTOPES.get(symbol, symbol))
             if z is None:
-                raise ValueError(f"formula '{formula}': '{symbol}' is no element")
+                raise ValueError(f"formula {formula!r}: '{symbol}' is no element")
             levels[-1][z] = levels[-1].get(z, 0) + _amount(amount, formula)
         elif opening:
             levels.append({})
         elif closing:
             if len(levels) == 1:
-                raise ValueError(f"formula '{formula}': '{closing}' closes nothing")
+                raise ValueError(f"formula {formula!r}: '{closing}' closes nothing")
             inner, times = levels.pop(), _amount(factor, formula)
             for z, count in inner.items():
                 levels[-1][z] = levels[-1].get(z, 0) + count * times
     if end != len(formula) or not formula.strip():
-        raise ValueError(f"formula '{formula}': cannot be read at '{formula[end : end + 10]}'")
+        raise ValueError(f"formula {formula!r}: cannot be read at {formula[end : end + 10]!r}")
     if len(levels) > 1:
-        raise ValueError(f"formula '{formula}': a bracket is not closed")
+        raise ValueError(f"formula {formula!r}: a bracket is not closed")
     largest = max(levels[0].values(), default=0)
     if not 0 < largest <= MAX_COUNT:
-        raise ValueError(f"formula '{formula}': {largest} atoms of one element, 1 to {MAX_COUNT} can be read")
+        raise ValueError(f"formula {formula!r}: {largest} atoms of one element, 1 to {MAX_COUNT} can be read")
     return levels[0]
 
 
@@ -272,11 +276,13 @@ def _amount(text: str, formula: str) -> int:
     try:
         amount = float(text)
     except ValueError:
-        raise ValueError(f"formula '{formula}': '{text}' is no amount") from None
+        raise ValueError(f"formula {formula!r}: '{text}' is no amount") from None
+    if amount > MAX_COUNT:
+        raise ValueError(f"formula {formula!r}: amount {text} is above {MAX_COUNT}")
     if amount != int(amount):
-        raise ValueError(f"formula '{formula}': amount {text} is fractional; multiply the formula to whole numbers")
+        raise ValueError(f"formula {formula!r}: amount {text} is fractional; multiply the formula to whole numbers")
     if amount < 1:
-        raise ValueError(f"formula '{formula}': amount {text} is not positive")
+        raise ValueError(f"formula {formula!r}: amount {text} is not positive")
     return int(amount)
 
 

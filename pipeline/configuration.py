@@ -2,9 +2,23 @@
 
 import difflib
 import json
+import math
 from pathlib import Path
 
 import jsonschema
+
+# YAML says 1.0e+6 and .nan as floats: JSON Schema would take the one for an integer and the other for a number.
+_VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
 
 
 def check(config: dict, schema_path: str | Path) -> None:
@@ -13,7 +27,7 @@ def check(config: dict, schema_path: str | Path) -> None:
     Raises:
         ValueError: One line that names the first offending value, its place and the mend.
     """
-    validator = jsonschema.Draft202012Validator(json.loads(Path(schema_path).read_text()))
+    validator = _VALIDATOR(json.loads(Path(schema_path).read_text()))
     errors = sorted(
         validator.iter_errors(config), key=lambda error: (list(map(str, error.absolute_path)), error.message)
     )
@@ -30,7 +44,7 @@ def _line(error: jsonschema.ValidationError) -> str:
             unknown = next(key for key in error.instance if key not in known)
             close = difflib.get_close_matches(str(unknown), known, n=1)
             mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
-            return f"config: unknown key '{unknown}' at {place}; {mend}"
+            return f"config: unknown key {unknown!r} at {place}; {mend}"
         case "required":
             missing = next(key for key in allowed if key not in error.instance)
             return f"config: key '{missing}' is missing at {place}; see config/README.md"

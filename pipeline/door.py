@@ -1,4 +1,4 @@
-"""What every workflow script opens with: the log, the provenance, and one clear line when the user's input is at fault."""
+"""What every workflow script opens with: the log, the provenance, and one line when the user's input is at fault."""
 
 import sys
 import traceback
@@ -47,9 +47,9 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
     """
     log_path = Path(snakemake.log[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = sys.stderr
+    streams = sys.stdout, sys.stderr
     with open(log_path, "w", encoding="utf-8") as log:
-        sys.stdout = sys.stderr = _Tee(terminal, log)
+        sys.stdout = sys.stderr = _Tee(sys.stderr, log)
         try:
             params = snakemake.params
             files = {name: snakemake.input[name] for name in inputs}
@@ -60,4 +60,4 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
             print(f"kimberlite: {snakemake.rule}: {line}", file=sys.stderr)
             sys.exit(1)
         finally:
-            sys.stdout, sys.stderr = sys.__stdout__, terminal
+            sys.stdout, sys.stderr = streams

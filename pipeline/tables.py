@@ -118,7 +118,10 @@ def read(
         raise ValueError(
             f"{path}: not a whole Parquet file ({reason}); delete it and rerun the stage that writes it"
         ) from error
-    return _conform(data, Table(table.name, tuple(table.schema.field(name) for name in names)))
+    try:
+        return _conform(data, Table(table.name, tuple(table.schema.field(name) for name in names)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; delete the file and rerun the stage that writes it") from None
 
 
 def read_all(paths: Iterable[str | os.PathLike], table: Table, columns: Iterable[str] | None = None) -> pa.Table:

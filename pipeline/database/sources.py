@@ -5,10 +5,12 @@ import gzip
 import importlib.util
 import io
 import json
+import lzma
 import math
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,9 @@ UNITS = {
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
 # Two nuclei never come this close in a crystal (H-H in H2: 0.74 angstrom).
 OVERLAP_ANGSTROM = 0.5
+MAX_SITES = 2000  # the search for overlaps takes memory by the square
+MAX_ID_LENGTH = 200
+DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(slots=True)
@@ -118,18 +123,26 @@ def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
         _require_columns(path, wanted, table.schema_arrow.names)
+        batches = table.iter_batches(columns=sorted(wanted))
         line = 0
-        for batch in table.iter_batches(columns=sorted(wanted)):
-            for record in batch.to_pylist():
+        while True:
+            try:
+                records = next(batches).to_pylist()
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path}: the file is damaged ({str(error).splitlines()[0]})") from error
+            for record in records:
                 line += 1
                 yield line, record
     elif kind.endswith((".jsonl", ".ndjson")):
         seen: set[str] = set()
-        line = 0
         for line, text in enumerate(_lines(path), start=1):
+            if not text.strip():
+                continue
             try:
                 record = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield line, f"no JSON: {error}"
                 continue
             if not isinstance(record, dict):
@@ -137,7 +150,7 @@ def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
                 continue
             seen |= record.keys()
             yield line, record
-        if line:
+        if seen:
             _require_columns(path, wanted, sorted(seen))
     elif kind.endswith(".csv"):
         reader = csv.reader(_lines(path))
@@ -163,11 +176,11 @@ def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as handle:
             yield from handle
-    except (EOFError, OSError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: the file is damaged or cut short ({error})") from error
 
 
@@ -181,12 +194,16 @@ def _require_columns(path: Path, wanted: set[str], present: list[str]) -> None:
 
 def _record_row(file: str, line: int, record: dict, columns: dict[str, str], factors: dict[str, float]) -> Row:
     row = Row(file, line)
-    row.id = f"{file}:{line}" if columns.get("id") is None else str(record.get(columns["id"]) or "").strip()
+    row.id = f"{file}:{line}" if columns.get("id") is None else _text(record.get(columns["id"]))
     if not row.id:
         row.reason = f"column '{columns['id']}' is empty"
+    elif len(row.id) > MAX_ID_LENGTH:
+        row.reason = f"column '{columns['id']}' has {len(row.id)} characters, {MAX_ID_LENGTH} can be read"
+        row.id = row.id[:MAX_ID_LENGTH]
+    if row.reason is not None:
         return row
     try:
-        row.amounts = parse_formula(str(record.get(columns["formula"]) or "").strip())
+        row.amounts = parse_formula(_text(record.get(columns["formula"])))
         for name, factor in factors.items():
             value = _number(record.get(columns[name]), columns[name])
             if value is not None:
@@ -196,13 +213,18 @@ def _record_row(file: str, line: int, record: dict, columns: dict[str, str], fac
     return row
 
 
+def _text(value: object) -> str:
+    """The value as text that UTF-8 can hold, "" where there is none."""
+    return "" if value is None else str(value).encode(errors="replace").decode().strip()
+
+
 def _number(value: object, name: str) -> float | None:
     if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"column '{name}': '{value}' is no number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"column '{name}': '{_text(value)[:50]}' is no number") from None
     if math.isnan(number):
         return None
     if math.isinf(number):
@@ -234,6 +256,8 @@ def _cells_by_id(path: Path) -> Iterator[tuple[str, Cell]]:
 
 
 def _cell_fault(cell: Cell) -> str | None:
+    if not 0 < len(cell.elements) <= MAX_SITES:
+        return f"cell has {len(cell.elements)} sites, 1 to {MAX_SITES} can be read"
     if not (np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all()):
         return "lattice or coordinates hold values that are not finite"
     if cell.volume < 1.0:
@@ -251,17 +275,20 @@ def _cells(path: Path) -> Iterator[Row]:
             if file.is_file():
                 yield _file_row(str(file.relative_to(path)), file.read_bytes())
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if not name.endswith("/"):
-                    yield _file_row(name, archive.read(name))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in sorted(archive.namelist()):
+                    if not name.endswith("/"):
+                        yield _file_row(name, archive.read(name))
+        except (*DAMAGED, RuntimeError, NotImplementedError) as error:  # the last two: encrypted, unknown packing
+            raise ValueError(f"{path}: the archive is damaged or cannot be unpacked ({error})") from error
     elif path.suffix in {".tar", ".tgz"} or ".tar" in path.suffixes:
         try:
             with tarfile.open(path) as archive:
                 for member in sorted(archive.getmembers(), key=lambda member: member.name):
                     if member.isfile():
                         yield _file_row(member.name, archive.extractfile(member).read())
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path}: the archive is damaged ({error})") from error
     elif ".jsonl" in path.suffixes:
         for line, record in _records(path, {"id", "cell", "el", "frac"}):
@@ -271,12 +298,12 @@ def _cells(path: Path) -> Iterator[Row]:
 
 
 def _json_row(path: Path, line: int, record: dict) -> Row:
-    row = Row(path.name, line, id=str(record.get("id") or f"{path.name}:{line}"))
+    row = Row(path.name, line, id=_text(record.get("id"))[:MAX_ID_LENGTH] or f"{path.name}:{line}")
     try:
         numbers = [ATOMIC_NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in record["el"]]
         fractional = np.array(record["frac"], dtype=float).reshape(len(numbers), 3)
         row.cell = Cell(lattice_from_parameters(*map(float, record["cell"])), np.array(numbers, np.uint8), fractional)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         row.reason = f"no cell: {type(error).__name__} {error}"
     return row
 
@@ -286,18 +313,20 @@ def _file_row(name: str, content: bytes) -> Row:
 
     from pymatgen.core import Structure
 
+    name = _text(name)
     row = Row(name, None, id=name)
     text = content.decode("utf-8", errors="replace")
     kind = "cif" if name.lower().endswith(".cif") else "poscar"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")  # not the false names given
             structure = Structure.from_str(text, fmt=kind)
         if not structure.is_ordered:
             row.reason = "partial occupancies"
         else:
             row.cell = Cell.from_structure(structure)
-    except Exception as error:  # noqa: BLE001 - parsers raise anything; one bad file costs one row
+    except Exception as error:
         row.reason = f"cannot be read as {kind}: {' '.join(str(error).split())[:200] or type(error).__name__}"
     return row
 

@@ -42,7 +42,7 @@ def ingest(
     seen: dict[str, int | None] = {}
     for row in tqdm(read_source(source), desc="reading", unit=" rows", file=sys.stderr, mininterval=2):
         if row.reason is None and row.id in seen:
-            row.reason = f"id '{row.id}' is already at line {seen[row.id]}"
+            row.reason = f"id '{row.id}' is already taken" + ("" if row.line is None else f" at line {seen[row.id]}")
         if row.reason is None:
             seen[row.id] = row.line
             good.append(row)

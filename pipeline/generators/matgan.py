@@ -1,4 +1,4 @@
-"""MatGAN: a Wasserstein GAN over 8 x E one-hot matrices of compositions (Dan et al. 2020, doi:10.1038/s41524-020-00352-0).
+"""MatGAN: a Wasserstein GAN over 8 x E one-hot matrices of compositions (Dan 2020, doi:10.1038/s41524-020-00352-0).
 
 What the paper leaves open is our assumption, named at each field of :class:`Settings`.
 

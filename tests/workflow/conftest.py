@@ -66,7 +66,7 @@ class Campaign:
 @pytest.fixture(scope="session")
 def campaign(tmp_path_factory, root) -> Campaign:
     folder = tmp_path_factory.mktemp("campaign")
-    for name in ("Snakefile", "pipeline", "workflow", "config", "resources"):
+    for name in ("Snakefile", "pipeline", "workflow", "config", "resources", "slurm"):
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy2
         copy(root / name, folder / name)
     (folder / "small.csv").write_text(_formulas(1500))
