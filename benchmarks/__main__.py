@@ -93,7 +93,11 @@ def compare(ours: Callable, peer: Callable, n: int, difference: Callable) -> dic
     return {
         "ours_per_s": round(statistics.median(fast for fast, _, _ in turns)),
         "peer_per_s": round(statistics.median(slow for _, slow, _ in turns)),
-        "ratio": {"median": round(statistics.median(ratios), 1), "min": round(min(ratios), 1), "max": round(max(ratios), 1)},
+        "ratio": {
+            "median": round(statistics.median(ratios), 1),
+            "min": round(min(ratios), 1),
+            "max": round(max(ratios), 1),
+        },
         "compared": n,
         "difference": max(gap for _, _, gap in turns),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

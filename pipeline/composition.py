@@ -32,7 +32,7 @@ RANK[[ATOMIC_NUMBERS[symbol] for symbol in _FORMULA_ORDER]] = np.arange(1, len(S
 
 ISOTOPES = {"D": "H", "T": "H"}
 MAX_COUNT = 65535
-MAX_FORMULA_LENGTH = 1000
+MAX_FORMULA_LENGTH = 200
 
 ELEMENTS = column("elements", pa.list_(pa.uint8()), "atomic numbers, in order of Pauling electronegativity")
 COUNTS = column("counts", pa.list_(pa.uint16()), "atoms of each element of `elements`, no common divisor")
@@ -235,7 +235,7 @@ def parse_formula(formula: str) -> dict[int, int]:
         {atomic number: atoms} in order of appearance. D and T count as hydrogen.
 
     Raises:
-        ValueError: The text is no formula or longer than 1,000 characters, an element is unknown, an amount is
+        ValueError: The text is no formula or longer than 200 characters, an element is unknown, an amount is
             fractional, zero or above 65,535.
     """
     if len(formula) > MAX_FORMULA_LENGTH:

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def export(
     structures = tables.read(structures_path, STRUCTURES)
     structures = structures.filter(pc.is_null(structures["rejected_by"]))
     structures = structures.sort_by([("rank", "ascending"), ("id", "ascending")])
+    if not len(structures):
+        print(f"nothing to export: no row of {structures_path} is without a reason in rejected_by", file=sys.stderr)
     models = [(file_digest(path), Path(path).name) for path in model_paths]
     output = Path(output_dir)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -85,10 +85,10 @@ def contains_any(compositions: Compositions, elements: np.ndarray) -> np.ndarray
 
 
 def symbols_to_numbers(symbols: Sequence[str]) -> np.ndarray:
-    """Atomic numbers of element symbols; an unknown symbol raises a ``ValueError`` that names it."""
+    """Atomic numbers of the symbols in ``drop_elements``; an unknown one raises a ``ValueError`` that names it."""
     unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
     if unknown:
-        raise ValueError(f"{unknown}: no element symbols; write them like 'He'")
+        raise ValueError(f"database.cleaning.drop_elements: {unknown} are no element symbols; write them like 'He'")
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in symbols], dtype=np.int64)
 
 

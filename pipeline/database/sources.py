@@ -153,8 +153,11 @@ def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
         if seen:
             _require_columns(path, wanted, sorted(seen))
     elif kind.endswith(".csv"):
-        reader = csv.reader(_lines(path))
-        header = next(reader, None)
+        reader = csv.reader(_lines(path), strict=True)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"{path}: the header is no CSV ({error})") from error
         if header is None:
             raise ValueError(f"{path}: the file is empty")
         _require_columns(path, wanted, header)
@@ -165,6 +168,10 @@ def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if reader.line_num > line:  # many rows would be lost as one
+                    raise ValueError(
+                        f"{path}: a quote in line {line} is not closed as it should be; mend it"
+                    ) from error
                 yield line, f"no CSV: {error}"
                 continue
             if values and len(values) != len(header):
@@ -190,6 +197,9 @@ def _require_columns(path: Path, wanted: set[str], present: list[str]) -> None:
         raise ValueError(
             f"{path}: no column {missing}; the file has {sorted(present)}. Name yours in database.source.columns"
         )
+    twice = sorted(name for name in wanted if present.count(name) > 1)
+    if twice:
+        raise ValueError(f"{path}: column {twice} stands twice in the header; rename one")
 
 
 def _record_row(file: str, line: int, record: dict, columns: dict[str, str], factors: dict[str, float]) -> Row:

@@ -2,9 +2,9 @@
 
 A generator module owns how entries become what it learns from, how it trains and how it samples:
 
-    Settings                    frozen dataclass of the keys of `training.settings`; PRESETS, name -> Settings
-    train(data, settings, ...)  trains and returns weights; writes checkpoints, resumes from them
-    sample(weights, n, seed)    yields a Batch
+    Settings                           frozen dataclass of the keys of `training.settings`; PRESETS, name -> Settings
+    train(counts_NE, settings, ...)    trains and returns weights; writes checkpoints, resumes from them
+    draw(weights, ..., n, seed)        yields a Batch
 
 Nothing outside the module asks which generator it is, and none is imported here, so that adding one changes the digest
 of no rule that runs another.

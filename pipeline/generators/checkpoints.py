@@ -71,7 +71,8 @@ class Progress:
     def samples(self, epoch: int, draw: Callable[[int, int], Batch]) -> None:
         """Keep what ``draw(n, seed)`` yields at the end of an epoch; training's own randomness is left alone."""
         if self.n_samples:
-            self.epoch_samples.append(draw(self.n_samples, derived_seed(self.seed, "epoch", epoch)).compositions)
+            with torch.random.fork_rng():  # the network that draws is first made with random weights
+                self.epoch_samples.append(draw(self.n_samples, derived_seed(self.seed, "epoch", epoch)).compositions)
 
     def finished(self) -> None:
         """Remove the checkpoint: its weights are in the generator's own file by now."""
@@ -101,12 +102,12 @@ class Progress:
             return
         try:
             with safe_open(self.path, "pt") as file:
-                about = file.metadata()
+                about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as error:
             print(f"{self.path} is damaged ({error}): training starts afresh", file=sys.stderr)
             return
-        if about["fingerprint"] != self.fingerprint:
+        if about.get("fingerprint") != self.fingerprint:
             print(f"{self.path} is of other code, settings or data: training starts afresh", file=sys.stderr)
             return
         for name, part in state.items():

@@ -1,11 +1,16 @@
 """A sequence GAN over compositions: elements and counts are chosen one after another, each given those before.
 
-The generator first maximises the likelihood of the known formulas and then plays against a critic, with the policy
-gradient of MaliGAN (Che et al. 2017, arXiv:1702.07983, eq. 4): its own samples are weighted by the critic's estimate of
-how much likelier they are among known formulas. This is SeqGAN's scheme (Yu et al. 2017, arXiv:1609.05473), and what a
-laptop can train: a choice among discrete elements needs no gradient through it, and no draw can be ambiguous.
+The generator first maximises the likelihood of the known formulas and of isovalent substitutions in them, and then
+plays against a critic, with the policy gradient of MaliGAN (Che et al. 2017, arXiv:1702.07983, eq. 4): its own samples
+are weighted by the critic's estimate of how much likelier they are among known formulas, beside the likelihood. This is SeqGAN's scheme (Yu et
+al. 2017, arXiv:1609.05473), and what a laptop can train: a choice among discrete elements needs no gradient through it,
+and no draw can be ambiguous.
 
-Legend of suffixes: B batch, E elements of the vocabulary, K counts (8), S steps (most elements of a formula).
+Elements are said as formulas are written, from the least electronegative to the most. Sums over elements of count
+times a learned vector of the element are part of the state, so that a balance of charges is linear in what it sees.
+
+Legend of suffixes: B batch, E elements of the vocabulary, K counts (8), S steps (most elements of a formula), M
+elements of all formulas of a batch together.
 """
 
 from dataclasses import dataclass
@@ -15,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.composition import Compositions
+from pipeline.composition import RANK, Compositions
 from pipeline.generators import Batch
 from pipeline.generators.checkpoints import Progress, gradient_norm, weights_of
 
 KINDS = 8
+BALANCES = 24
+NOBLE = (0, 2, 10, 18, 36, 54, 86)  # atomic numbers after which a period begins
 
 
 @dataclass(frozen=True)
@@ -31,26 +38,32 @@ class Settings:
         adversarial_epochs: As many draws as training formulas, each.
         batch_size: Formulas a step.
         width: Size of the generator's hidden state.
-        likelihood_rate: Learning rate of Adam at first, falling to a twentieth.
+        substitutions: Elements of each formula that are replaced by one of the same family while the likelihood is
+            maximised, each epoch anew, in proportion to frequency: isovalent substitution, as in Hautier et al. 2011
+            (doi:10.1021/ic102031h). Frequencies stay, valences stay, and known formulas are less learned by heart.
+        likelihood_rate: Learning rate of Adam at first, falling to a fiftieth.
         generator_rate, critic_rate: Learning rates of Adam in the adversarial epochs.
-        critic_width: Size of the critic's three hidden layers.
+        critic_width: Size of the critic's hidden layers.
+        critic_dropout: Share of the critic's hidden values left out of each update.
         critic_steps: Critic updates for each of the generator.
-        penalty: Weight of the critic's squared gradient at real formulas (R1, Mescheder et al. 2018,
-            arXiv:1801.04406).
         score_limit: Bound of the critic's score in the weights: no sample counts exp(2 x limit) times another.
+        temperature: Above 1, draws follow what was said so far less, and the elements' frequencies more: more
+            unique, fewer neutral. It acts on the choice of elements alone, not on training.
     """
 
-    likelihood_epochs: int = 24
-    adversarial_epochs: int = 6
+    likelihood_epochs: int = 20
+    adversarial_epochs: int = 3
     batch_size: int = 512
     width: int = 128
+    substitutions: int = 3
     likelihood_rate: float = 3e-3
-    generator_rate: float = 2e-4
+    generator_rate: float = 1e-4
     critic_rate: float = 1e-3
-    critic_width: int = 256
+    critic_width: int = 128
+    critic_dropout: float = 0.2
     critic_steps: int = 2
-    penalty: float = 0.02
     score_limit: float = 4.0
+    temperature: float = 1.15
 
 
 PRESETS = {"default": Settings()}
@@ -60,20 +73,29 @@ class Generator(nn.Module):
     """A recurrent network that says a formula element by element.
 
     The number of elements is drawn from the training set's frequencies (kept with the weights); then at each step an
-    element not yet used, its count, and on. Orders of elements are random in training, so none is preferred.
+    element further on in the order of formulas, its count, and on.
     """
 
-    def __init__(self, n_elements: int, width: int) -> None:
+    def __init__(self, vocabulary: list[int], width: int) -> None:
         super().__init__()
+        n_elements = len(vocabulary)
         self.register_buffer("size_frequency", torch.zeros(n_elements + 1))
-        self.element = nn.Parameter(0.3 * torch.randn(n_elements, 48))
+        self.register_buffer("rank", torch.from_numpy(RANK[vocabulary].argsort().argsort()))
+        self.register_buffer("family", families(vocabulary))
+        self.own = nn.Parameter(0.1 * torch.randn(n_elements, 48))
+        self.shared = nn.Parameter(0.3 * torch.randn(n_elements, 48))
         self.count = nn.Parameter(0.3 * torch.randn(KINDS, 16))
         self.left = nn.Parameter(0.3 * torch.randn(n_elements + 1, 32))
         self.start = nn.Linear(32, width)
         self.say_element = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 48))
         self.element_bias = nn.Parameter(torch.zeros(n_elements))
-        self.say_count = nn.Sequential(nn.Linear(width + 48, width), nn.LeakyReLU(0.2), nn.Linear(width, KINDS))
-        self.recur = nn.GRUCell(48 + 16 + 32, width)
+        self.balance = nn.Linear(48, BALANCES)
+        self.said = nn.Linear(width + 48, width)
+        self.total = nn.Linear(BALANCES, width, bias=False)
+        self.offered = nn.Parameter(0.3 * torch.randn(KINDS, width))
+        self.say_count = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(width, 1), nn.Flatten(1))
+        self.count_bias = nn.Parameter(torch.zeros(KINDS))
+        self.recur = nn.GRUCell(48 + 16 + 32 + BALANCES, width)
 
     def set_frequencies(self, counts_BE: torch.Tensor) -> None:
         """Take the number of elements and the elements' frequencies from the training set."""
@@ -82,16 +104,17 @@ class Generator(nn.Module):
         with torch.no_grad():
             self.element_bias.copy_(torch.log((counts_BE > 0).float().mean(0) + 1e-4))
 
-    def forward(self, sizes_B, elements_BS=None, counts_BS=None, random: torch.Generator | None = None):
+    def forward(self, sizes_B, elements_BS=None, counts_BS=None, random=None, temperature: float = 1.0):
         """Say formulas, or measure how likely given ones are.
 
         Args:
             sizes_B: Number of elements of each formula, descending.
-            elements_BS, counts_BS: Vocabulary places and counts - 1 of given formulas; None draws them.
-            random: Source of the draws.
+            elements_BS, counts_BS: Vocabulary places, in the order of formulas, and counts - 1; None draws them.
+            random: Source of the draws, a torch.Generator.
+            temperature: Divides what the state says for each element; see :class:`Settings`.
 
         Returns:
-            Elements and counts - 1 (B, S), and the logarithm of the probability of each formula in this order (B,).
+            Elements and counts - 1 (B, S), and the logarithm of the probability of each formula (B,).
         """
         drawing = elements_BS is None
         n, steps = len(sizes_B), int(sizes_B[0])
@@ -99,35 +122,43 @@ class Generator(nn.Module):
             elements_BS = torch.zeros(n, steps, dtype=torch.long, device=sizes_B.device)
             counts_BS = torch.zeros_like(elements_BS)
         state = torch.tanh(self.start(self.left[sizes_B]))
-        used = torch.zeros(n, len(self.element), dtype=torch.bool, device=sizes_B.device)
+        last = torch.full_like(sizes_B, -1)
+        balance = torch.zeros(n, BALANCES, device=sizes_B.device)
+        element_E = self.own + self.shared[self.family]
+        balance_E = 0.3 * self.balance(element_E)
+        offers = torch.arange(1, KINDS + 1, device=sizes_B.device)[:, None]
         log_probability = torch.zeros(n, device=sizes_B.device)
         for step in range(steps):
             active = int((sizes_B > step).sum())
-            state, used = state[:active], used[:active]
-            scores = (self.say_element(state) @ self.element.T + self.element_bias).masked_fill(used, -1e4)
+            state, last, balance = state[:active], last[:active], balance[:active]
+            left = sizes_B[:active] - step
+            closed = (self.rank <= last[:, None]) | (self.rank > len(self.rank) - left[:, None])
+            scores = self.say_element(state) @ element_E.T / temperature + self.element_bias
+            scores = scores.masked_fill(closed, -1e4)
             if drawing:
                 elements_BS[:active, step] = torch.multinomial(F.softmax(scores, -1), 1, generator=random)[:, 0]
             element = elements_BS[:active, step]
-            embedded = self.element[element]
-            count_scores = self.say_count(torch.cat([state, embedded], 1))
+            embedded = element_E[element]
+            totals_BK = self.total(balance[:, None] + offers * balance_E[element][:, None])
+            hidden_BK = self.said(torch.cat([state, embedded], 1))[:, None] + totals_BK + self.offered
+            count_scores = self.say_count(hidden_BK) + self.count_bias
             if drawing:
                 counts_BS[:active, step] = torch.multinomial(F.softmax(count_scores, -1), 1, generator=random)[:, 0]
             count = counts_BS[:active, step]
             said = -F.cross_entropy(scores, element, reduction="none")
             said = said - F.cross_entropy(count_scores, count, reduction="none")
             log_probability = torch.cat([log_probability[:active] + said, log_probability[active:]])
-            used = used.scatter(1, element[:, None], True)
-            state = self.recur(
-                torch.cat([embedded, self.count[count], self.left[sizes_B[:active] - step - 1]], 1), state
-            )
+            last = self.rank[element]
+            balance = balance + (count[:, None] + 1) * balance_E[element]
+            state = self.recur(torch.cat([embedded, self.count[count], self.left[left - 1], balance], 1), state)
         return elements_BS, counts_BS, log_probability
 
     def likelihood(self, counts_BE: torch.Tensor) -> torch.Tensor:
-        """Logarithm of the probability of given formulas, each in a random order; (B,)."""
+        """Logarithm of the probability of given formulas, by descending number of elements; (B,)."""
         sizes, order = (counts_BE > 0).sum(1).sort(descending=True)
         counts_BE = counts_BE[order].long()
-        keys = torch.rand(counts_BE.shape, device=counts_BE.device) - 2.0 * (counts_BE == 0)
-        elements_BS = keys.argsort(1, descending=True)[:, : int(sizes[0])]
+        keys = torch.where(counts_BE > 0, self.rank, len(self.rank))
+        elements_BS = keys.argsort(1)[:, : int(sizes[0])]
         return self(sizes, elements_BS, (counts_BE.gather(1, elements_BS) - 1).clamp(min=0))[2]
 
     def sizes(self, n: int, random: torch.Generator | None = None) -> torch.Tensor:
@@ -136,26 +167,34 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Count matrices (B, E) to the logarithm of real against generated (B,), from one-hot cells, presence and counts."""
+    """Counts (B, E) to the logarithm of real against generated (B,): sums over elements, each seen with the whole."""
 
-    def __init__(self, n_elements: int, width: int) -> None:
+    def __init__(self, n_elements: int, width: int, dropout: float) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        size = n_elements * (KINDS + 2)
-        for _ in range(3):
-            layers += [nn.Linear(size, width), nn.LeakyReLU(0.2)]
-            size = width
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.element = nn.Parameter(0.3 * torch.randn(n_elements, 32))
+        self.count = nn.Parameter(0.3 * torch.randn(KINDS + 1, 32))
+        self.balance = nn.Linear(32, 32)
+        self.alone = nn.Linear(64, width)
+        self.whole = nn.Linear(64 + width, width)
+        self.together = nn.Sequential(
+            nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Dropout(dropout)
+        )
+        self.judge = nn.Sequential(
+            nn.Linear(2 * width, width), nn.LeakyReLU(0.2), nn.Dropout(dropout), nn.Linear(width, 1), nn.Flatten(0)
+        )
 
-    @staticmethod
-    def features(counts_BE: torch.Tensor) -> torch.Tensor:
-        """One-hot cells, presence and scaled counts of each element, float (B, 10 E)."""
-        kinds = torch.arange(1, KINDS + 1, device=counts_BE.device, dtype=counts_BE.dtype)
-        one_hot = (counts_BE.unsqueeze(-1) == kinds).flatten(1)
-        return torch.cat([one_hot, counts_BE > 0, counts_BE.float() / 3], 1)
+    def forward(self, counts_BE: torch.Tensor) -> torch.Tensor:
+        rows_M, elements_M = torch.nonzero(counts_BE, as_tuple=True)
+        counts_M = counts_BE[rows_M, elements_M].long()
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.layers(features).squeeze(1)
+        def summed(values: torch.Tensor) -> torch.Tensor:
+            return values.new_zeros(len(counts_BE), values.shape[1]).index_add(0, rows_M, values)
+
+        alone = self.alone(torch.cat([self.element[elements_M], self.count[counts_M]], 1))
+        balance = summed(counts_M[:, None] * self.balance(self.element)[elements_M])
+        atoms = counts_BE.sum(1, keepdim=True)
+        whole = self.whole(torch.cat([0.3 * balance, balance / atoms, summed(F.leaky_relu(alone, 0.2))], 1))
+        return self.judge(torch.cat([summed(self.together(alone + whole[rows_M])), F.leaky_relu(whole, 0.2)], 1))
 
 
 def dense(sizes_B, elements_BS, counts_BS, n_elements: int) -> torch.Tensor:
@@ -164,6 +203,33 @@ def dense(sizes_B, elements_BS, counts_BS, n_elements: int) -> torch.Tensor:
     said = torch.arange(elements_BS.shape[1], device=sizes_B.device) < sizes_B[:, None]
     rows = torch.nonzero(said)[:, 0]
     counts_BE[rows, elements_BS[said]] = (counts_BS[said] + 1).to(torch.uint8)
+    return counts_BE
+
+
+def families(vocabulary: list[int]) -> torch.Tensor:
+    """Family of each element, int (E,): its group, where hydrogen, the first row's p block and actinides are apart."""
+    keys = []
+    for z in vocabulary:
+        period = sum(z > before for before in NOBLE)
+        place, length = z - NOBLE[period - 1], (2, 8, 8, 18, 18, 32, 32)[period - 1]
+        group = place if place <= 2 else max(3, 18 - length + place)
+        apart = period == 1 or (period == 2 and group > 2) or (period == 7 and group == 3)
+        keys.append((group, period * apart))
+    return torch.tensor([sorted(set(keys)).index(key) for key in keys])
+
+
+def substitute(counts_BE: torch.Tensor, chances_EE: torch.Tensor, times: int = 1) -> torch.Tensor:
+    """Replace an element of each formula, taken at random, by one drawn from its row of chances, ``times`` over.
+
+    Where the new element is in the formula already, the two change counts.
+    """
+    rows = torch.arange(len(counts_BE), device=counts_BE.device)
+    for _ in range(times):
+        old = torch.multinomial((counts_BE > 0).float(), 1)[:, 0]
+        new = torch.multinomial(chances_EE[old], 1)[:, 0]
+        replaced = counts_BE.clone()
+        replaced[rows, old], replaced[rows, new] = counts_BE[rows, new], counts_BE[rows, old]
+        counts_BE = replaced
     return counts_BE
 
 
@@ -181,30 +247,32 @@ def train(
         progress: Takes checkpoints, history and epoch samples, and says where to resume.
     """
     torch.manual_seed(seed)
-    n_elements = counts_NE.shape[1]
     data = torch.from_numpy(counts_NE).to(device)
-    generator = Generator(n_elements, settings.width).to(device)
+    generator = Generator(vocabulary, settings.width).to(device)
     generator.set_frequencies(data)
-    critic = Critic(n_elements, settings.critic_width).to(device)
+    critic = Critic(len(vocabulary), settings.critic_width, settings.critic_dropout).to(device)
+    family_E = families(vocabulary).to(device)
+    chances_EE = (family_E[:, None] == family_E) * ((data > 0).float().mean(0) + 1e-9)
     state = {
         "generator": generator,
         "critic": critic,
         "likelihood_step": torch.optim.Adam(generator.parameters(), settings.likelihood_rate),
         "generator_step": torch.optim.Adam(generator.parameters(), settings.generator_rate, (0.5, 0.9)),
-        "critic_step": torch.optim.Adam(critic.parameters(), settings.critic_rate, (0.5, 0.9)),
+        "critic_step": torch.optim.AdamW(critic.parameters(), settings.critic_rate, (0.5, 0.9), weight_decay=0.1),
     }
     batch = min(settings.batch_size, len(data))
     for epoch in progress.epochs(settings.likelihood_epochs + settings.adversarial_epochs, state):
         if epoch < settings.likelihood_epochs:
-            share = epoch / settings.likelihood_epochs
-            state["likelihood_step"].param_groups[0]["lr"] = settings.likelihood_rate * (1 - 0.95 * share)
-            for rows in torch.randperm(len(data), device=device).split(batch):
-                loss = -generator.likelihood(data[rows]).mean()
+            parts = torch.randperm(len(data), device=device).split(batch)
+            for index, rows in enumerate(parts):
+                share = (epoch + index / len(parts)) / settings.likelihood_epochs
+                state["likelihood_step"].param_groups[0]["lr"] = settings.likelihood_rate * (1 - 0.98 * share)
+                loss = -generator.likelihood(substitute(data[rows], chances_EE, settings.substitutions)).mean()
                 _step(state["likelihood_step"], loss)
                 progress.record(negative_log_likelihood=loss, generator_gradient_norm=gradient_norm(generator))
         else:
             for _ in range(max(1, len(data) // batch)):
-                _play(generator, critic, data, batch, settings, state, progress)
+                _play(generator, critic, data, chances_EE, batch, settings, state, progress)
         progress.samples(epoch, lambda n, seed: draw(weights_of(generator), vocabulary, settings, n, seed, device))
     return weights_of(generator)
 
@@ -213,32 +281,35 @@ def draw(
     weights: dict[str, torch.Tensor], vocabulary: list[int], settings: Settings, n: int, seed: int, device: str
 ) -> Batch:
     """Draw ``n`` samples; the same seed on the same kind of device gives the same samples."""
-    generator = Generator(len(vocabulary), settings.width).to(device)
+    generator = Generator(vocabulary, settings.width).to(device)
     generator.load_state_dict(weights)
     random = torch.Generator(device).manual_seed(seed)
     with torch.inference_mode():
         drawn = [
-            dense(sizes, *generator(sizes, random=random)[:2], len(vocabulary)).cpu()
+            dense(sizes, *generator(sizes, None, None, random, settings.temperature)[:2], len(vocabulary)).cpu()
             for sizes in (generator.sizes(len(part), random) for part in torch.empty(n).split(5000))
         ]
     return Batch(Compositions.from_dense(torch.cat(drawn).numpy(), vocabulary).reduced(), n, 0, 0)
 
 
-def _play(generator, critic, data, batch: int, settings: Settings, state: dict, progress: Progress) -> None:
-    """One round: the critic learns to tell real from generated, then the generator moves towards what it takes for real."""
+def _play(generator, critic, data, chances_EE, batch: int, settings: Settings, state, progress: Progress) -> None:
+    """One round: the critic learns to tell real from generated, then the generator moves to what it takes for real."""
     for _ in range(settings.critic_steps):
         sizes = generator.sizes(batch)
         with torch.no_grad():
             elements, counts, _ = generator(sizes)
-        fake = critic.features(_reduced(dense(sizes, elements, counts, data.shape[1])))
-        real = critic.features(data[torch.randint(len(data), (batch,), device=data.device)]).requires_grad_(True)
+        fake = _reduced(dense(sizes, elements, counts, data.shape[1]))
+        real = data[torch.randint(len(data), (batch,), device=data.device)]
         score_real, score_fake = critic(real), critic(fake)
-        (gradient,) = torch.autograd.grad(score_real.sum(), real, create_graph=True)
         loss = F.softplus(-score_real).mean() + F.softplus(score_fake).mean()
-        _step(state["critic_step"], loss + settings.penalty / 2 * gradient.square().sum(1).mean())
+        _step(state["critic_step"], loss)
+    critic.eval()
     with torch.no_grad():
         weights = F.softmax(critic(fake).clamp(-settings.score_limit, settings.score_limit), 0) * batch - 1
-    objective = (weights * generator(sizes, elements, counts)[2]).mean()
+    critic.train()
+    known = data[torch.randint(len(data), (batch,), device=data.device)]
+    objective = generator.likelihood(substitute(known, chances_EE, settings.substitutions)).mean()
+    objective = objective + (weights * generator(sizes, elements, counts)[2]).mean()
     _step(state["generator_step"], -objective)
     progress.record(
         critic_loss=loss,
@@ -249,7 +320,7 @@ def _play(generator, critic, data, batch: int, settings: Settings, state: dict, 
 
 
 def _reduced(counts_BE: torch.Tensor) -> torch.Tensor:
-    """Divided by the greatest common divisor of each row, so that the critic judges the formula and not its multiple."""
+    """Divided by the greatest common divisor of each row: the critic judges the formula and not its multiple."""
     divisor = counts_BE[:, 0].long()
     for column in range(1, counts_BE.shape[1]):
         divisor = torch.gcd(divisor, counts_BE[:, column].long())

@@ -2,15 +2,16 @@
 
 import tarfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Composition
 from smact.screening import ICSD24FilterConfig, smact_validity
 
 from pipeline.composition import SYMBOLS, Compositions
+from pipeline.database.sources import matminer_transport_archive
 from pipeline.filtering.rules import assess
 from pipeline.filtering.schema import OXIDATION_STATE_SETS, Rules
 
@@ -48,10 +49,7 @@ def random_compositions(n: int, seed: int, sizes=range(1, 6), largest: int = 8) 
 
 def real_compositions(n: int, seed: int) -> Compositions:
     """Formulas of the transport database that matminer ships, up to 7 elements."""
-    import matminer.utils.data_files as folder
-
-    path = Path(next(iter(folder.__path__))) / "mp_transport/transport_database.tar.xz"
-    with tarfile.open(path) as archive:
+    with tarfile.open(matminer_transport_archive()) as archive:
         formulas = pd.read_csv(archive.extractfile("transport_database.csv"), usecols=["pretty_formula"], dtype=str)
     formulas = formulas.pretty_formula.drop_duplicates()
     return Compositions.from_formulas(formulas.sample(n, random_state=seed))
@@ -110,6 +108,16 @@ def test_equal_with_a_file_of_states(tmp_path):
 @pytest.mark.parametrize("rules", [Rules(), Rules("icsd24_medium", include_alloys=False)])
 def test_equal_on_fifty_thousand(rules):
     assert_equal(random_compositions(50_000, seed=6), rules)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", [Rules(), Rules("icsd24_medium", include_alloys=False)])
+def test_equal_on_all_samples_of_the_default_run(root, rules):
+    parts = sorted((root / "results" / "default" / "sampling" / "samples").glob("part-*.parquet"))
+    if not parts:
+        pytest.skip("no samples: `make run` makes them")
+    for part in parts:
+        assert_equal(Compositions.from_table(pq.read_table(part)), rules)
 
 
 def test_all_elements_of_smact_are_covered():

@@ -30,9 +30,7 @@ def symbols(formula: str) -> dict[str, int]:
 
 def dicts(batch: Compositions) -> list[dict[int, int]]:
     bounds = zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
-    return [
-        dict(zip(batch.elements[a:b].tolist(), batch.counts[a:b].tolist(), strict=True)) for a, b in bounds
-    ]
+    return [dict(zip(batch.elements[a:b].tolist(), batch.counts[a:b].tolist(), strict=True)) for a, b in bounds]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,8 @@ def test_known_formulas(formula, expected):
         ("Fe65536", "above 65535"),
         ("(Fe256)256", "65536 atoms of one element"),
         ("Fe65535Fe", "65536 atoms"),
-        ("Fe" + "9" * 400, "above 65535"),
+        ("Fe" + "9" * 190, "above 65535"),
+        ("Fe" + "9" * 400, "402 characters, 200 can be read"),
         ("NaN3.5", "fractional"),
     ],
 )
@@ -147,7 +146,7 @@ def test_formulas_are_pymatgens_reduced_formulas_in_order_and_content():
         theirs = Composition({SYMBOLS[z - 1]: count for z, count in row.items()})
         reduced = theirs.get_reduced_composition_and_factor()[0]
         if len(row) > 1:  # pymatgen keeps O2, N2 ... as molecules
-            assert {symbol: int(count) for symbol, count in reduced.items()} == symbols(formula)
+            assert {element.symbol: int(count) for element, count in reduced.items()} == symbols(formula)
         assert [SYMBOLS[z - 1] for z in parse_formula(formula)] == theirs.formula.translate(
             str.maketrans("", "", "0123456789.")
         ).split()
@@ -195,9 +194,9 @@ def test_hash_does_not_depend_on_the_neighbours():
     assert len(set(alone)) == 4
 
 
-def test_no_collision_among_a_million():
+def test_no_collision_among_many():
     random = np.random.default_rng(0)
-    counts_NE = random.integers(0, 9, (1_000_000, 8), dtype=np.uint8)
+    counts_NE = random.integers(0, 9, (300_000, 8), dtype=np.uint8)
     n_distinct = len(np.unique(counts_NE @ 9 ** np.arange(8)))
     assert len(np.unique(Compositions.from_dense(counts_NE, range(20, 28)).hashes())) == n_distinct
 
@@ -254,9 +253,11 @@ def test_concatenate_and_table_round_trip(one, other):
     table = pa.table(batch.columns())
     assert dicts(Compositions.from_table(table)) == one + other
     assert dicts(Compositions.from_table(table.slice(len(one)))) == other
-    assert dicts(Compositions.from_table(pa.concat_tables([table, table.slice(1)]))) == (one + other) * 2 if not (
-        one + other
-    ) else one + other + (one + other)[1:]
+    assert (
+        dicts(Compositions.from_table(pa.concat_tables([table, table.slice(1)]))) == (one + other) * 2
+        if not (one + other)
+        else one + other + (one + other)[1:]
+    )
 
 
 def test_sizes():

@@ -73,9 +73,7 @@ def test_what_is_not_declared_is_not_written(path, change, reason, as_table):
         if "energy_ev" in change:
             reason = "'energy_ev' is string, declared double"
         types = {name: pa.array([[1]], pa.list_(pa.uint16())).type for name in ("counts",)}
-        data = pa.table(
-            {n: v if isinstance(v, pa.Array) else pa.array(v, type=types.get(n)) for n, v in data.items()}
-        )
+        data = pa.table({n: v if isinstance(v, pa.Array) else pa.array(v, type=types.get(n)) for n, v in data.items()})
     with pytest.raises(ValueError, match=reason):
         tables.write(path, THINGS, data)
     assert path.read_bytes() == before
@@ -88,7 +86,7 @@ def test_what_is_not_declared_is_not_written(path, change, reason, as_table):
         (pa.table({"id": ["a"], "energy_ev": [1.0]}), "'counts' of table 'things' is absent"),
         (pa.table({"id": ["a"], "energy_ev": [1], "counts": pa.array([[1]], pa.list_(pa.uint16()))}), "is int64"),
         (
-            pa.table({"id": [None, "a"], "energy_ev": [1.0, 2.0], "counts": pa.array([[1]] * 2, pa.list_(pa.uint16()))}),
+            pa.table({"id": [None, "a"], "energy_ev": [1.0, 2], "counts": pa.array([[1]] * 2, pa.list_(pa.uint16()))}),
             "'id' holds 1 nulls",
         ),
     ],
@@ -191,7 +189,7 @@ def test_json(tmp_path):
     assert tables.read_json(path) == {"b": 1, "a": [1.5, None]}
     assert list(json.loads(path.read_text())) == ["b", "a"]
     before = path.read_text()
-    with pytest.raises(ValueError, match="nan|NaN"):
+    with pytest.raises(ValueError, match=r"nan|NaN"):
         tables.write_json(path, {"a": float("nan")})
     assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
     for damaged in (before[:-5].encode(), b"", b"\xff\xfe{}"):

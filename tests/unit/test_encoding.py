@@ -1,0 +1,137 @@
+"""Formulas as tensors, and the hold-out."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.composition import SYMBOLS, Compositions
+from pipeline.database.schema import ENTRIES
+from pipeline.encoding import SPLIT, encode, split, tensors_table
+from pipeline.tables import read, read_json, write
+
+
+def write_entries(path, formulas):
+    batch = Compositions.from_formulas(formulas).reduced()
+    nothing = {field.name: [None] * len(batch) for field in ENTRIES.fields[4:]}
+    ids = [f"id{place}" for place in range(len(batch))]
+    write(path, ENTRIES, {"id": ids, "formula": batch.formulas(), **batch.columns(), **nothing})
+
+
+def encoded(folder, formulas, share=0.0, seed=1):
+    """The three outputs: tensors, vocabulary, split."""
+    write_entries(folder / "entries.parquet", formulas)
+    encode(
+        entries_path=folder / "entries.parquet",
+        tensors_path=folder / "tensors.parquet",
+        vocabulary_path=folder / "vocabulary.json",
+        split_path=folder / "split.parquet",
+        holdout_share=share,
+        seed=seed,
+    )
+    vocabulary = read_json(folder / "vocabulary.json")
+    tensors = read(folder / "tensors.parquet", tensors_table(len(vocabulary["elements"])))
+    return tensors, vocabulary, read(folder / "split.parquet", SPLIT)
+
+
+def test_known_matrices(tmp_path):
+    tensors, vocabulary, held_out = encoded(tmp_path, ["Al2O3", "NaCl", "Fe9O"])
+    assert vocabulary == {
+        "elements": ["O", "Na", "Al", "Cl", "Fe"],
+        "entries": 3,
+        "fit_the_box": 2,
+        "held_out": 0,
+    }
+    counts = tensors["counts"].combine_chunks().to_numpy_ndarray()
+    assert counts.tolist() == [[3, 0, 2, 0, 0], [0, 1, 0, 1, 0]]
+    one_hot = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    assert one_hot.shape == (2, 8, 5)
+    assert one_hot.sum() == 4 and one_hot[0, 2, 0] == one_hot[0, 1, 2] == one_hot[1, 0, 1] == one_hot[1, 0, 3] == 1
+    assert tensors["id"].to_pylist() == ["id0", "id1"]
+    assert held_out["id"].to_pylist() == ["id0", "id1", "id2"]
+
+
+def test_one_hot_and_counts_say_the_same(tmp_path):
+    random = np.random.default_rng(0)
+    rows = [
+        dict(zip(random.choice(np.arange(1, 30), n, replace=False).tolist(), random.integers(1, 10, n), strict=True))
+        for n in random.integers(1, 7, 300)
+    ]
+    batch = Compositions.from_dicts(rows).reduced()
+    tensors, vocabulary, _ = encoded(tmp_path, batch.formulas().to_pylist())
+    counts = tensors["counts"].combine_chunks().to_numpy_ndarray()
+    one_hot = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    assert counts.dtype == one_hot.dtype == np.uint8
+    assert (np.einsum("nke,k->ne", one_hot.astype(int), np.arange(1, 9)) == counts).all()
+    fits = batch.largest_count() <= 8
+    assert 0 < vocabulary["fit_the_box"] == fits.sum() == len(counts) < vocabulary["entries"] == 300
+    numbers = [SYMBOLS.index(symbol) + 1 for symbol in vocabulary["elements"]]
+    assert numbers == sorted(set(batch.elements.tolist()))
+    assert (counts == batch.take(fits).dense(numbers)).all()
+
+
+def test_torch_views_the_tensors_without_a_copy(tmp_path):
+    tensors, _, _ = encoded(tmp_path, ["Al2O3", "NaCl"])
+    viewed = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    assert viewed.base is not None, "a view of the buffer that Parquet was decoded into"
+    assert torch.tensor(viewed).sum() == 4
+
+
+def test_nothing_fits_the_box(tmp_path):
+    with pytest.raises(ValueError, match=r"entries\.parquet: no entry has at most 8 atoms of each element"):
+        encoded(tmp_path, ["Fe9O", "NaO99"])
+
+
+def many(n: int) -> Compositions:
+    place = np.arange(n)
+    return Compositions.from_dense(np.column_stack([place % 250 + 1, place // 250 + 1, place % 7 + 1]), [11, 17, 8])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.5])
+def test_share_held_out(share):
+    """Within 3 standard deviations of the binomial distribution, for several seeds."""
+    n = 20_000
+    for seed in range(5):
+        found = split(many(n), share, seed).sum()
+        assert abs(found - n * share) <= 3 * np.sqrt(n * share * (1 - share))
+
+
+def test_side_depends_on_formula_and_seed_alone():
+    batch = many(2000)
+    held_out = split(batch, 0.3, 1)
+    order = np.random.default_rng(0).permutation(2000)
+    assert (split(batch.take(order), 0.3, 1) == held_out[order]).all()
+    assert (split(batch.take(np.arange(7, 500, 3)), 0.3, 1) == held_out[7:500:3]).all()
+    twice = batch.take(np.concatenate([order, order]))
+    assert (split(twice, 0.3, 1).reshape(2, -1) == held_out[order]).all()
+
+
+def test_seeds_hold_out_independently():
+    one, other = split(many(20_000), 0.5, 1), split(many(20_000), 0.5, 2)
+    assert abs((one == other).mean() - 0.5) < 3 * 0.5 / np.sqrt(20_000)
+
+
+def test_a_larger_share_holds_out_the_same_and_more():
+    small, large = split(many(5000), 0.1, 1), split(many(5000), 0.2, 1)
+    assert (large | ~small).all()
+
+
+def test_duplicates_of_a_formula_go_together(tmp_path):
+    formulas = ["NaCl", "Al2O3", "MgO", "KBr", "CsF"] * 40
+    _, vocabulary, table = encoded(tmp_path, formulas, share=0.5)
+    sides = {}
+    for formula, side in zip(formulas, table["held_out"].to_pylist(), strict=True):
+        sides.setdefault(formula, set()).add(side)
+    assert all(len(side) == 1 for side in sides.values())
+    assert vocabulary["held_out"] == sum(table["held_out"].to_pylist())
+
+
+def test_same_seed_same_bytes(tmp_path):
+    def files(seed):
+        encoded(tmp_path, many(300).formulas().to_pylist()[:300], 0.3, seed)
+        return [(tmp_path / name).read_bytes() for name in ("tensors.parquet", "vocabulary.json", "split.parquet")]
+
+    one = files(1)
+    assert files(1) == one
+    assert files(2)[2] != one[2] and json.loads(one[1])["entries"] == 300

@@ -1,0 +1,193 @@
+"""The training stage: settings, data, the files it writes, and a run that is killed."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+
+from pipeline.composition import Compositions
+from pipeline.encoding import SPLIT, tensors_table
+from pipeline.generators import matgan
+from pipeline.generators.checkpoints import FILE, Progress
+from pipeline.tables import provenance, read, write, write_json
+from pipeline.training.data import read_encoded
+from pipeline.training.settings import pick_device, settings_of
+from pipeline.training.stage import EPOCH_SAMPLES, SAMPLES_PER_EPOCH, history_table, train
+
+ELEMENTS = ["Li", "O", "Na", "Cl", "Fe"]
+OVERRIDES = {"epochs": 2, "batch_size": 16}
+
+
+def write_encoded(folder, n=60, held_out=lambda place: place % 5 == 0):
+    """Encoded entries as the encoding stage writes them."""
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 9, (n, len(ELEMENTS)), dtype=np.uint8)
+    ids = [f"id{place}" for place in range(n)]
+    named = {"counts": counts, "one_hot": np.zeros((n, 8, len(ELEMENTS)), np.uint8)}
+    arrays = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(values) for name, values in named.items()}
+    write(folder / "tensors.parquet", tensors_table(len(ELEMENTS)), {"id": ids, **arrays})
+    # The split also holds entries that did not fit the box, in another order.
+    split = {"id": ["large", *ids[::-1]], "held_out": [True, *(held_out(place) for place in reversed(range(n)))]}
+    write(folder / "split.parquet", SPLIT, split)
+    write_json(folder / "vocabulary.json", {"elements": ELEMENTS})
+    return counts
+
+
+def run(folder, out="out", **changes):
+    arguments = {
+        "generator": "matgan",
+        "preset": "default",
+        "overrides": OVERRIDES,
+        "tensors_path": folder / "tensors.parquet",
+        "vocabulary_path": folder / "vocabulary.json",
+        "split_path": folder / "split.parquet",
+        "generator_path": folder / out / "generator.safetensors",
+        "history_path": folder / out / "history.parquet",
+        "epoch_samples_path": folder / out / "epoch_samples.parquet",
+        "checkpoints": folder / out / "checkpoints",
+        "seed": 1,
+        "device": "cpu",
+        "threads": 1,
+        "provenance": {"code": "c0de", "stage": "training"},
+    }
+    train(**{**arguments, **changes})
+    return folder / out
+
+
+def names_in(path):
+    return pq.read_schema(path).names
+
+
+def files(out):
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def test_data(tmp_path):
+    counts = write_encoded(tmp_path)
+    paths = [tmp_path / name for name in ("tensors.parquet", "vocabulary.json", "split.parquet")]
+    encoded = read_encoded(*paths)
+    held_out = np.arange(60) % 5 == 0
+    assert encoded.vocabulary == [3, 8, 11, 17, 26]
+    assert encoded.train_NE.dtype == np.uint8
+    assert (encoded.train_NE == counts[~held_out]).all() and (encoded.held_out_NE == counts[held_out]).all()
+    write_encoded(tmp_path, held_out=lambda place: True)
+    with pytest.raises(ValueError, match=r"all 60 entries are held out; lower encoding\.holdout_share"):
+        read_encoded(*paths)
+    write_encoded(tmp_path, held_out=lambda place: False)
+    assert len(read_encoded(*paths).held_out_NE) == 0
+
+
+def test_settings():
+    assert settings_of(matgan, "default", {}) == matgan.PRESETS["default"]
+    changed = settings_of(matgan, "paper_oqmd", {"epochs": 3, "threshold": 0.4})
+    assert changed == dataclasses.replace(matgan.PRESETS["paper_oqmd"], epochs=3, threshold=0.4)
+    with pytest.raises(ValueError, match=r"training\.preset: 'paper' is unknown; .*paper_oqmd, paper_icsd_mp, default"):
+        settings_of(matgan, "paper", {})
+    with pytest.raises(ValueError, match=r"training\.settings: 'epoch' is unknown; .*epochs"):
+        settings_of(matgan, "default", {"epoch": 3})
+
+
+def test_paper_presets():
+    """Batch size and rates as published."""
+    oqmd, icsd = matgan.PRESETS["paper_oqmd"], matgan.PRESETS["paper_icsd_mp"]
+    assert (oqmd.batch_size, icsd.batch_size) == (512, 32)
+    for preset in (oqmd, icsd):
+        assert (preset.epochs, preset.generator_rate, preset.critic_rate) == (1000, 1e-3, 1e-2)
+
+
+def test_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match=r"training\.device: 'cuda' .* no GPU; write 'auto' or 'cpu'"):
+        pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == pick_device("cuda") == "cuda" and pick_device("cpu") == "cpu"
+
+
+def test_what_the_stage_writes(tmp_path):
+    write_encoded(tmp_path)
+    out = run(tmp_path)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints",
+        "epoch_samples.parquet",
+        "generator.safetensors",
+        "history.parquet",
+    ]
+    assert not list((out / "checkpoints").iterdir())
+    with safe_open(out / "generator.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["kimberlite"])
+        network = matgan.Generator(len(ELEMENTS), "icsd_mp")
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    assert (about["generator"], about["preset"], about["overrides"]) == ("matgan", "default", OVERRIDES)
+    assert about["provenance"]["code"] == "c0de"
+    names = [name for name in names_in(out / "history.parquet") if name != "epoch"]
+    history = read(out / "history.parquet", history_table(names))
+    assert history["epoch"].to_pylist() == [1, 2] and "critic_loss" in names
+    samples = read(out / "epoch_samples.parquet", EPOCH_SAMPLES)
+    assert set(samples["epoch"].to_pylist()) <= {1, 2} and samples.num_rows <= 2 * SAMPLES_PER_EPOCH
+    assert len(Compositions.from_table(samples)) == samples.num_rows
+    assert provenance(out / "history.parquet")["stage"] == "training"
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    write_encoded(tmp_path)
+    expected = files(run(tmp_path, "whole"))
+    save = Progress._save
+
+    def save_and_die(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "killed")
+    monkeypatch.undo()
+    assert not files(tmp_path / "killed")
+    assert (tmp_path / "killed" / "checkpoints" / FILE).exists()
+    assert files(run(tmp_path, "killed")) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2},
+        {"overrides": {**OVERRIDES, "critic_steps": 1}},
+        {"provenance": {"code": "other"}},
+        {"data": True},
+    ],
+)
+def test_a_checkpoint_of_other_work_is_left_unused(tmp_path, changes, monkeypatch, capsys):
+    write_encoded(tmp_path)
+    monkeypatch.setattr(Progress, "finished", lambda self: None)
+    run(tmp_path)
+    if changes.pop("data", False):
+        write_encoded(tmp_path, held_out=lambda place: place % 4 == 0)
+    capsys.readouterr()
+    out = run(tmp_path, **changes)
+    assert "training starts afresh" in capsys.readouterr().err
+    assert files(out) == files(run(tmp_path, "alone", **changes))
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from pathlib import Path
+from test_training import run
+run(Path({folder!r}), sys.argv[1])
+"""
+
+
+def test_other_processes_write_the_same_bytes(tmp_path, root):
+    """Hash seeds and the order of anything unordered differ from process to process; the files do not."""
+    write_encoded(tmp_path)
+    script = SCRIPT.format(tests=str(root / "tests" / "unit"), root=str(root), folder=str(tmp_path))
+    expected = files(run(tmp_path, "here"))
+    subprocess.run([sys.executable, "-c", script, "there"], check=True, capture_output=True)
+    assert files(tmp_path / "there") == expected
