@@ -2,12 +2,12 @@
 
 The generator first maximises the likelihood of the known formulas and of isovalent substitutions in them, and then
 plays against a critic, with the policy gradient of MaliGAN (Che et al. 2017, arXiv:1702.07983, eq. 4): its own samples
-are weighted by the critic's estimate of how much likelier they are among known formulas, beside the likelihood. This is SeqGAN's scheme (Yu et
-al. 2017, arXiv:1609.05473), and what a laptop can train: a choice among discrete elements needs no gradient through it,
-and no draw can be ambiguous.
+are weighted by the critic's estimate of how much likelier they are among known formulas, beside the likelihood. This is
+SeqGAN's scheme (Yu et al. 2017, arXiv:1609.05473), and what a laptop can train: a choice among discrete elements needs
+no gradient through it, and no draw can be ambiguous.
 
-Elements are said as formulas are written, from the least electronegative to the most. Sums over elements of count
-times a learned vector of the element are part of the state, so that a balance of charges is linear in what it sees.
+Elements are said by group, then by period: cations mostly come first, and the last count can balance the charges. Sums
+over elements of count times a learned vector of the element are part of the state, so that a balance is linear in it.
 
 Legend of suffixes: B batch, E elements of the vocabulary, K counts (8), S steps (most elements of a formula), M
 elements of all formulas of a batch together.
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.composition import RANK, Compositions
+from pipeline.composition import Compositions
 from pipeline.generators import Batch
 from pipeline.generators.checkpoints import Progress, gradient_norm, weights_of
 
@@ -48,7 +48,7 @@ class Settings:
         critic_steps: Critic updates for each of the generator.
         score_limit: Bound of the critic's score in the weights: no sample counts exp(2 x limit) times another.
         temperature: Above 1, draws follow what was said so far less, and the elements' frequencies more: more
-            unique, fewer neutral. It acts on the choice of elements alone, not on training.
+            unique, fewer neutral. Training knows none.
     """
 
     likelihood_epochs: int = 20
@@ -63,7 +63,7 @@ class Settings:
     critic_dropout: float = 0.2
     critic_steps: int = 2
     score_limit: float = 4.0
-    temperature: float = 1.15
+    temperature: float = 1.12
 
 
 PRESETS = {"default": Settings()}
@@ -73,14 +73,14 @@ class Generator(nn.Module):
     """A recurrent network that says a formula element by element.
 
     The number of elements is drawn from the training set's frequencies (kept with the weights); then at each step an
-    element further on in the order of formulas, its count, and on.
+    element further on in the periodic table, by group, its count, and on.
     """
 
     def __init__(self, vocabulary: list[int], width: int) -> None:
         super().__init__()
         n_elements = len(vocabulary)
         self.register_buffer("size_frequency", torch.zeros(n_elements + 1))
-        self.register_buffer("rank", torch.from_numpy(RANK[vocabulary].argsort().argsort()))
+        self.register_buffer("rank", torch.tensor([sorted(vocabulary, key=position).index(z) for z in vocabulary]))
         self.register_buffer("family", families(vocabulary))
         self.own = nn.Parameter(0.1 * torch.randn(n_elements, 48))
         self.shared = nn.Parameter(0.3 * torch.randn(n_elements, 48))
@@ -109,9 +109,9 @@ class Generator(nn.Module):
 
         Args:
             sizes_B: Number of elements of each formula, descending.
-            elements_BS, counts_BS: Vocabulary places, in the order of formulas, and counts - 1; None draws them.
+            elements_BS, counts_BS: Vocabulary places, by group and period, and counts - 1; None draws them.
             random: Source of the draws, a torch.Generator.
-            temperature: Divides what the state says for each element; see :class:`Settings`.
+            temperature: Divides what the state says for elements and counts; see :class:`Settings`.
 
         Returns:
             Elements and counts - 1 (B, S), and the logarithm of the probability of each formula (B,).
@@ -141,7 +141,7 @@ class Generator(nn.Module):
             embedded = element_E[element]
             totals_BK = self.total(balance[:, None] + offers * balance_E[element][:, None])
             hidden_BK = self.said(torch.cat([state, embedded], 1))[:, None] + totals_BK + self.offered
-            count_scores = self.say_count(hidden_BK) + self.count_bias
+            count_scores = self.say_count(hidden_BK) / temperature + self.count_bias
             if drawing:
                 counts_BS[:active, step] = torch.multinomial(F.softmax(count_scores, -1), 1, generator=random)[:, 0]
             count = counts_BS[:active, step]
@@ -206,13 +206,17 @@ def dense(sizes_B, elements_BS, counts_BS, n_elements: int) -> torch.Tensor:
     return counts_BE
 
 
+def position(z: int) -> tuple[int, int, int]:
+    """Group, period and atomic number; the f block is in group 3."""
+    period = sum(z > before for before in NOBLE)
+    place, length = z - NOBLE[period - 1], (2, 8, 8, 18, 18, 32, 32)[period - 1]
+    return place if place <= 2 else max(3, 18 - length + place), period, z
+
+
 def families(vocabulary: list[int]) -> torch.Tensor:
     """Family of each element, int (E,): its group, where hydrogen, the first row's p block and actinides are apart."""
     keys = []
-    for z in vocabulary:
-        period = sum(z > before for before in NOBLE)
-        place, length = z - NOBLE[period - 1], (2, 8, 8, 18, 18, 32, 32)[period - 1]
-        group = place if place <= 2 else max(3, 18 - length + place)
+    for group, period, _ in map(position, vocabulary):
         apart = period == 1 or (period == 2 and group > 2) or (period == 7 and group == 3)
         keys.append((group, period * apart))
     return torch.tensor([sorted(set(keys)).index(key) for key in keys])

@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.structures.volume import covalent_radii
 
 # Differences that count as one unit of unlikeness: our assumption. It matters little: seven other choices (0.3 to 1.0;
-# 0.15 to 0.5; 1.0 to no charge at all) moved the share of 250 known crystals that got their own prototype from 58.4 % to
-# between 57.6 and 60.0 %.
+# 0.15 to 0.5; 1.0 to no charge at all) moved the share of 250 known crystals that got their own prototype from 58.4 %
+# to between 57.6 and 60.0 %.
 ELECTRONEGATIVITY_UNIT = 0.5  # Pauling
 SIZE_UNIT = 0.25  # natural logarithm of the radius
 CHARGE_UNIT = 2.0  # oxidation state

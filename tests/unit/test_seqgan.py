@@ -50,7 +50,7 @@ def generator(vocabulary, formulas) -> Generator:
 
 
 def test_probabilities_of_all_formulas_of_a_size_sum_to_one():
-    vocabulary = [8, 3, 17]  # not in the order of formulas, on purpose
+    vocabulary = [8, 3, 17]  # not in the order of groups, on purpose
     pairs = [
         [k if e == i else m if e == j else 0 for e in range(3)]
         for i, j in itertools.combinations(range(3), 2)
@@ -83,11 +83,11 @@ def test_no_element_is_said_twice_and_each_formula_has_its_size(sizes):
     assert int(counts_BE.max()) <= 8
 
 
-def test_elements_are_said_as_formulas_are_written():
+def test_elements_are_said_by_group():
     network = generator([8, 11, 17], np.array([[1, 2, 0]], dtype=np.uint8))
     with torch.no_grad():
         elements, _, _ = network(torch.tensor([3, 3, 3]))
-    assert elements.tolist() == [[1, 2, 0]] * 3  # Na Cl O
+    assert elements.tolist() == [[1, 0, 2]] * 3  # Na O Cl
 
 
 def test_families_are_valences():
