@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from pipeline.composition import SYMBOLS, Compositions
+from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
 from pipeline.database.schema import ENTRIES
-from pipeline.tables import Table, column, read, write, write_json
+from pipeline.tables import Table, column, read, read_json, write, write_json
 
 SPLIT = Table(
     "split",
@@ -38,6 +38,7 @@ def tensors_table(n_elements: int) -> Table:
 def encode(
     *,
     entries_path: str,
+    cleaning_path: str,
     tensors_path: str,
     vocabulary_path: str,
     split_path: str,
@@ -49,6 +50,7 @@ def encode(
 
     Args:
         entries_path: The ENTRIES table.
+        cleaning_path: The database stage's JSON; its ``vocabulary`` names the E elements of the tensors.
         tensors_path: Gets the entries that fit the box of 8 atoms an element, held-out ones included.
         vocabulary_path: Gets JSON: element symbols by atomic number, and how many entries fit the box.
         split_path: Gets the SPLIT table.
@@ -59,7 +61,7 @@ def encode(
     """
     entries = read(entries_path, ENTRIES, ["id", "elements", "counts"])
     compositions = Compositions.from_table(entries)
-    vocabulary = np.unique(compositions.elements)
+    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(cleaning_path)["vocabulary"]]
     fits = compositions.largest_count() <= BOX
     if not fits.any():
         raise ValueError(f"{entries_path}: no entry has at most {BOX} atoms of each element, so nothing can be encoded")

@@ -7,8 +7,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.cells import to_columns
-from pipeline.composition import Compositions
-from pipeline.database.cleaning import Cleaning, clean
+from pipeline.composition import SYMBOLS, Compositions
+from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean
 from pipeline.database.schema import ENTRIES, REJECTS, TARGETS
 from pipeline.database.sources import Row, read_source
 from pipeline.tables import write, write_json
@@ -32,7 +32,7 @@ def ingest(
         max_rejected_share: Largest share of unreadable rows, 0 to 1, that is still accepted.
         entries_path: Gets the ENTRIES table, sorted by formula and id.
         rejects_path: Gets the REJECTS table.
-        cleaning_path: Gets the JSON of counts: rows in = rejected + dropped by each rule + rows out.
+        cleaning_path: Gets the JSON of counts (rows in = rejected + dropped by each rule + rows out) and the vocabulary.
         provenance: Stored in the tables.
 
     Raises:
@@ -81,7 +81,9 @@ def ingest(
         },
         provenance,
     )
-    write_json(cleaning_path, {"rows_in": n_in, "rejected": len(rejects), "dropped": dropped, "rows_out": len(kept)})
+    left = PAPER_VOCABULARY if cleaning.vocabulary == "paper" else np.unique(compositions.take(kept).elements)
+    counts = {"rows_in": n_in, "rejected": len(rejects), "dropped": dropped, "rows_out": len(kept)}
+    write_json(cleaning_path, {**counts, "vocabulary": [SYMBOLS[z - 1] for z in left]})
     print(f"{n_in} rows in, {len(rejects)} rejected, {dropped}, {len(kept)} out", file=sys.stderr)
 
 

@@ -9,7 +9,7 @@ import torch
 from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT, encode, split, tensors_table
-from pipeline.tables import read, read_json, write
+from pipeline.tables import read, read_json, write, write_json
 
 
 def write_entries(path, formulas):
@@ -19,11 +19,15 @@ def write_entries(path, formulas):
     write(path, ENTRIES, {"id": ids, "formula": batch.formulas(), **batch.columns(), **nothing})
 
 
-def encoded(folder, formulas, share=0.0, seed=1):
+def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None):
     """The three outputs: tensors, vocabulary, split."""
     write_entries(folder / "entries.parquet", formulas)
+    present = np.unique(Compositions.from_formulas(formulas).elements)
+    vocabulary = vocabulary or [SYMBOLS[z - 1] for z in present]
+    write_json(folder / "cleaning.json", {"vocabulary": vocabulary})
     encode(
         entries_path=folder / "entries.parquet",
+        cleaning_path=folder / "cleaning.json",
         tensors_path=folder / "tensors.parquet",
         vocabulary_path=folder / "vocabulary.json",
         split_path=folder / "split.parquet",
@@ -135,3 +139,9 @@ def test_same_seed_same_bytes(tmp_path):
     one = files(1)
     assert files(1) == one
     assert files(2)[2] != one[2] and json.loads(one[1])["entries"] == 300
+
+
+def test_a_given_vocabulary_is_kept_whole(tmp_path):
+    tensors, vocabulary, _ = encoded(tmp_path, ["NaCl"], vocabulary=["O", "Na", "Cl"])
+    assert vocabulary["elements"] == ["O", "Na", "Cl"]
+    assert tensors["counts"].combine_chunks().to_numpy_ndarray().tolist() == [[0, 1, 1]]

@@ -1,6 +1,7 @@
 rule encode:
     input:
         entries=rules.ingest.output.entries,
+        cleaning=rules.ingest.output.cleaning,
     output:
         tensors=f"{RESULTS}/encoding/tensors.parquet",
         vocabulary=f"{RESULTS}/encoding/vocabulary.json",

@@ -5,6 +5,7 @@ with door(snakemake, "entries") as provenance:
 
     encode(
         entries_path=snakemake.input.entries,
+        cleaning_path=snakemake.input.cleaning,
         tensors_path=snakemake.output.tensors,
         vocabulary_path=snakemake.output.vocabulary,
         split_path=snakemake.output.split,
