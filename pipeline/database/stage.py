@@ -32,7 +32,7 @@ def ingest(
         max_rejected_share: Largest share of unreadable rows, 0 to 1, that is still accepted.
         entries_path: Gets the ENTRIES table, sorted by formula and id.
         rejects_path: Gets the REJECTS table.
-        cleaning_path: Gets the JSON of counts (rows in = rejected + dropped by each rule + rows out) and the vocabulary.
+        cleaning_path: Gets JSON: counts (rows in = rejected + dropped by each rule + rows out) and the vocabulary.
         provenance: Stored in the tables.
 
     Raises:
