@@ -56,7 +56,8 @@ rule all:
 
 rule database:
     input:
-        rules.ingest.output,
+        rules.read_rows.output.rejects,
+        rules.clean_rows.output,
 
 
 rule encoding:
@@ -98,4 +99,6 @@ rule export:
 
 
 onsuccess:
-    print(f"Report: {rules.write_report.output.html}\nPOSCARs and manifest: {rules.export_folder.output.folder}")
+    for what, path in (("Report", rules.write_report.output.html), ("POSCARs and manifest", f"{RESULTS}/export")):
+        if os.path.exists(path):
+            print(f"{what}: {path}")

@@ -53,7 +53,7 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
         try:
             params = snakemake.params
             files = {name: snakemake.input[name] for name in inputs}
-            yield record(snakemake.rule, params.code, params.get("settings", {}), params.get("seed", 0), files)
+            yield record(snakemake.rule, params.code, params.get("settings", {}), params.get("seed"), files)
         except (ValueError, OSError) as error:
             traceback.print_exc(file=log)
             line = " ".join(str(error).split())

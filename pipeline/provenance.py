@@ -3,11 +3,15 @@
 import ast
 import hashlib
 import importlib.metadata
+import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDED_PACKAGES = ("torch", "numpy", "pyarrow", "pymatgen", "smact", "matminer")
+RECORDED_PACKAGES = tuple(
+    "ase chgnet lightgbm matminer numba numpy pyarrow pymatgen safetensors smact spglib torch".split()
+)
 
 
 def source_digest(*modules: str) -> str:
@@ -46,23 +50,31 @@ def derived_seed(seed: int, *keys: object) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 
-def record(stage: str, code: str, settings: dict, seed: int, inputs: dict[str, str | Path]) -> dict:
+def record(
+    stage: str, code: str, settings: dict, seed: int | None, inputs: dict[str, str | Path | Sequence[str | Path]]
+) -> dict:
     """What a table says of its making.
 
     Args:
         stage: Name of the stage.
         code: :func:`source_digest` of the modules that ran.
         settings: The config keys that the rule passed.
-        seed: The campaign's seed.
-        inputs: Name and path of each file read; stored as its SHA-256.
+        seed: The campaign's seed; None where nothing is random.
+        inputs: Name and path, or paths, of each input; stored as SHA-256.
     """
     return {
         "stage": stage,
         "code": code,
         "settings": settings,
         "seed": seed,
-        "inputs": {name: file_digest(path) for name, path in sorted(inputs.items())},
-        "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        "inputs": {
+            name: file_digest(paths) if isinstance(paths, (str, Path)) else [file_digest(path) for path in paths]
+            for name, paths in sorted(inputs.items())
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        },
     }
 
 

@@ -61,7 +61,9 @@ def draw(
             about = json.loads(file.metadata()["kimberlite"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{generator_path}: no whole safetensors file ({error}); rerun training") from error
+        raise ValueError(
+            f"{generator_path}: no whole safetensors file ({error}); delete it and rerun training"
+        ) from error
     module = load(about["generator"])
     settings = settings_of(module, about["preset"], about["overrides"])
     vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(vocabulary_path)["elements"]]

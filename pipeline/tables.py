@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 METADATA_KEY = b"kimberlite"
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # some writers keep their files from the group
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

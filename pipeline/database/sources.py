@@ -107,11 +107,24 @@ def _table(path: Path, source: dict) -> Iterator[Row]:
             continue
         row = _record_row(path.name, line, record, columns, factors)
         if cells and row.reason is None:
-            row.cell = cells.get(row.id)
+            row.cell = _matching(cells.get(row.id), row.amounts)
             missing_cells += row.cell is None
         yield row
     if cells:
-        print(f"{missing_cells} rows of {path.name} have no structure in {source['structures']}", file=sys.stderr)
+        print(
+            f"{missing_cells} rows of {path.name} have no structure of their composition in {source['structures']}",
+            file=sys.stderr,
+        )
+
+
+def _matching(cell: Cell | None, amounts: dict[int, int]) -> Cell | None:
+    """The cell, if its composition is that of the row up to a factor."""
+    if cell is None:
+        return None
+    elements, counts = np.unique(cell.elements, return_counts=True)
+    own = np.array([amounts.get(int(z), 0) for z in elements])
+    same = len(elements) == len(amounts) and (own * counts.sum() == counts * own.sum()).all() and own.all()
+    return cell if same else None
 
 
 def _records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:

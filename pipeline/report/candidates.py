@@ -165,7 +165,7 @@ def _candidate(line: dict[str, str]) -> list[Cell]:
             line["space_group_number"],
         ),
         Cell(template, line["template_label"]),
-        text({"True": "yes", "False": "no"}.get(line["relaxed"], line["relaxed"])),
+        text(_relaxed(line)),
         _measured(line["formation_energy_ev_per_atom"], line["formation_energy_uncertainty_ev_per_atom"]),
         _measured(line["band_gap_ev"], line["band_gap_uncertainty_ev"]),
         Cell(_charges(line["oxidation_states"]), line["oxidation_states"]),
@@ -204,3 +204,9 @@ _LIMITS = {
     "compounds and wrongly reject many intermetallics and metal hydrides.",
 }
 LIMITS = "".join(page.paragraph(f"<b>{name}</b>", told) for name, told in _LIMITS.items())
+
+
+def _relaxed(line: dict) -> str:
+    if line["relaxed"] != "True":
+        return "no"
+    return "yes" if line["converged"] == "True" else "stopped before convergence"

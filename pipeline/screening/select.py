@@ -13,8 +13,6 @@ from pipeline.database.schema import ENTRIES
 from pipeline.screening.schema import CANDIDATE_COLUMNS, PREDICTED, SCORE_COLUMNS
 from pipeline.tables import Table, column
 
-RADIOACTIVE = tuple("Tc Pm Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split())
-
 _RANK = column("rank", pa.int32(), "place among the selected, from 1", null="not selected")
 SCREENED = Table(
     "screened",

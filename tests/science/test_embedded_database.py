@@ -8,7 +8,7 @@ import yaml
 from pipeline.composition import Compositions
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning
 from pipeline.database.schema import ENTRIES
-from pipeline.database.stage import ingest
+from pipeline.database.stage import clean_rows, read_rows
 from pipeline.tables import read, read_json
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "config.yaml").read_text())["database"]
@@ -17,13 +17,20 @@ CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "confi
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("embedded")
-    ingest(
+    read_rows(
         source=CONFIG["source"],
-        cleaning=Cleaning(**CONFIG["cleaning"]),
         max_rejected_share=CONFIG["max_rejected_share"],
-        entries_path=folder / "entries.parquet",
+        rows_path=folder / "rows.parquet",
         rejects_path=folder / "rejects.parquet",
+        provenance={"seed": 1},
+    )
+    clean_rows(
+        rows_path=folder / "rows.parquet",
+        rejects_path=folder / "rejects.parquet",
+        cleaning=Cleaning(**CONFIG["cleaning"]),
+        entries_path=folder / "entries.parquet",
         cleaning_path=folder / "cleaning.json",
+        provenance={"seed": 1},
     )
     return folder
 

@@ -18,7 +18,7 @@ from pipeline.composition import Compositions
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean, symbols_to_numbers
 from pipeline.database.schema import ENTRIES, REJECTS
 from pipeline.database.sources import MAX_ID_LENGTH, MAX_SITES, lattice_from_parameters, read_source
-from pipeline.database.stage import ingest
+from pipeline.database.stage import clean_rows, read_rows
 from pipeline.tables import provenance, read, read_json
 
 OFF = {
@@ -58,12 +58,18 @@ class Run:
 
     def source(self, source, share=1.0, cleaning=None):
         out = self.folder / "out"
-        ingest(
+        read_rows(
             source=source,
-            cleaning=Cleaning(**{**OFF, **(cleaning or {})}),
             max_rejected_share=share,
-            entries_path=out / "entries.parquet",
+            rows_path=out / "rows.parquet",
             rejects_path=out / "rejects.parquet",
+            provenance={"seed": 1},
+        )
+        clean_rows(
+            rows_path=out / "rows.parquet",
+            rejects_path=out / "rejects.parquet",
+            cleaning=Cleaning(**{**OFF, **(cleaning or {})}),
+            entries_path=out / "entries.parquet",
             cleaning_path=out / "cleaning.json",
             provenance={"seed": 1},
         )
@@ -334,14 +340,14 @@ def test_too_many_rejects(run):
     text = "name,formula,energy,gap\na,NaCl,1,1\nb,Qq,1,1\nc,MgO,1,1\nd,KBr,1,1\n"
     assert len(run("x.csv", text, share=0.25)[0]) == 3
     before = (run.folder / "out" / "entries.parquet").read_bytes()
-    (run.folder / "out" / "rejects.parquet").unlink()
     with pytest.raises(
         ValueError,
         match=r"1 of 4 rows cannot be read, more than database\.max_rejected_share = 0.24"
-        r".*x\.csv line 3: .*'Qq' is no element.*rejects\.parquet",
+        r".*x\.csv line 3: .*'Qq' is no element.*refused\.parquet",
     ):
         run("x.csv", text, share=0.24)
-    assert [row["line"] for row in run.rejects()] == [3]
+    refused = read(run.folder / "out" / "refused.parquet", REJECTS).to_pylist()
+    assert [row["line"] for row in refused] == [3]
     assert (run.folder / "out" / "entries.parquet").read_bytes() == before
 
 
@@ -501,10 +507,14 @@ def test_deuterium_in_a_structure_is_hydrogen(run):
 
 
 def test_a_table_with_structures_beside_it(run):
-    (run.folder / "cells.jsonl.gz").write_bytes(gzip.compress(as_jsonl([{**JSON_CELL, "id": "a"}]).encode()))
+    cells = [
+        {**JSON_CELL, "id": "a", "el": ["Na", "Cl"]},
+        {**JSON_CELL, "id": "b"},
+    ]  # b is a crystal of another compound
+    (run.folder / "cells.jsonl.gz").write_bytes(gzip.compress(as_jsonl(cells).encode()))
     entries, _, _ = run("x.csv", as_csv(RECORDS), structures=str(run.folder / "cells.jsonl.gz"))
     sites = {entry["id"]: entry["site_elements"] for entry in entries}
-    assert sites == {"a": [55, 17], "b": None, "c": None}
+    assert sites == {"a": [11, 17], "b": None, "c": None}
     with pytest.raises(ValueError, match=r"database\.source\.structures: '.*no.zip' does not exist"):
         run("x.csv", as_csv(RECORDS), structures=str(run.folder / "no.zip"))
 

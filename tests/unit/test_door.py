@@ -9,7 +9,7 @@ from pipeline.door import door
 
 
 class Params(SimpleNamespace):
-    def get(self, name, default):
+    def get(self, name, default=None):
         return getattr(self, name, default)
 
 

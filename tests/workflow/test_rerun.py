@@ -71,9 +71,14 @@ def test_a_line_of_the_generator_retrains(campaign):
     with changed(campaign.folder / "pipeline" / "generators" / "seqgan.py", "* torch.randn(", "* 1.5 * torch.randn("):
         planned = campaign.planned()
     assert {"train", "draw", "collect", "filter"} <= planned
-    assert not {"ingest", "encode", "autoencode", "templates"} & planned
+    assert not {"read_rows", "clean_rows", "encode", "autoencode", "templates"} & planned
+
+
+def test_a_cleaning_rule_reads_nothing_again(campaign):
+    planned = campaign.planned(overlay=campaign.overlay("rule.yaml", database={"cleaning": {"max_elements": 4}}))
+    assert "clean_rows" in planned and "read_rows" not in planned
 
 
 def test_another_database_file_is_read_again(campaign):
     with changed(campaign.folder / "small.csv", "Xx2O3", "NaCl"):
-        assert "ingest" in campaign.planned()
+        assert {"read_rows", "clean_rows"} <= campaign.planned()

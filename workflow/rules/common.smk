@@ -6,6 +6,7 @@ from pipeline.provenance import source_digest
 
 RESULTS = f"results/{config['campaign']}"
 MODELS = config["screening"]["models"]
+COMMAND = " --configfile ".join(["snakemake --cores 2", *map(str, workflow.overwrite_configfiles or [])])
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
 PARTS = [f"{part:04d}" for part in range(config["sampling"]["partitions"])]
@@ -43,9 +44,11 @@ def with_paths(source):
 
 
 def stamp(source):
-    """Size and time of the user's files, so that a new database under an old name is read again."""
-    paths = [Path(source[key]) for key in ("path", "structures") if key in source]
-    return [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
+    """Names, sizes and times of the user's files, so that a new database under an old name is read again."""
+    files = []
+    for path in [Path(source[key]) for key in ("path", "structures") if key in source]:
+        files += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 
 
 def states_file(oxidation_states):
@@ -73,3 +76,4 @@ def model_files(target):
 
 
 check_writable(RESULTS)
+check_writable(LOGS)

@@ -1,12 +1,12 @@
 SOURCE = with_paths(config["database"]["source"])
 
 
-rule ingest:
+rule read_rows:
     output:
-        entries=update(f"{RESULTS}/database/entries.parquet"),
-        cleaning=update(f"{RESULTS}/database/cleaning.json"),
+        rows=f"{RESULTS}/database/rows.parquet",
+        rejects=f"{RESULTS}/database/rejects.parquet",
     log:
-        f"{LOGS}/database.log",
+        f"{LOGS}/read_rows.log",
     conda:
         "../envs/kimberlite.yaml"
     resources:
@@ -14,8 +14,28 @@ rule ingest:
         runtime=growing(60),
     params:
         code=source_digest("pipeline.database.stage"),
-        settings=config["database"] | {"source": SOURCE},
-        rejects=f"{RESULTS}/database/rejects.parquet",
-        source=stamp(SOURCE),
+        settings={"source": SOURCE, "max_rejected_share": config["database"]["max_rejected_share"]},
+        files=stamp(SOURCE),
     script:
-        "../scripts/database.py"
+        "../scripts/read_rows.py"
+
+
+rule clean_rows:
+    input:
+        rows=rules.read_rows.output.rows,
+        rejects=rules.read_rows.output.rejects,
+    output:
+        entries=f"{RESULTS}/database/entries.parquet",
+        cleaning=f"{RESULTS}/database/cleaning.json",
+    log:
+        f"{LOGS}/clean_rows.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        code=source_digest("pipeline.database.stage"),
+        settings=config["database"]["cleaning"],
+    script:
+        "../scripts/clean_rows.py"

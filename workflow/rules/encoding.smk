@@ -1,7 +1,7 @@
 rule encode:
     input:
-        entries=rules.ingest.output.entries,
-        cleaning=rules.ingest.output.cleaning,
+        entries=rules.clean_rows.output.entries,
+        cleaning=rules.clean_rows.output.cleaning,
     output:
         tensors=f"{RESULTS}/encoding/tensors.parquet",
         vocabulary=f"{RESULTS}/encoding/vocabulary.json",

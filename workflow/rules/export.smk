@@ -7,7 +7,7 @@ rule export_folder:
         ],
         generator=rules.train.output.generator,
     output:
-        folder=directory(f"{RESULTS}/export"),
+        sums=f"{RESULTS}/export/SHA256SUMS",
     log:
         f"{LOGS}/export.log",
     conda:
@@ -18,5 +18,6 @@ rule export_folder:
     params:
         code=source_digest("pipeline.export"),
         seed=SEED,
+        settings={"campaign": config["campaign"], "database": SOURCE},
     script:
         "../scripts/export.py"

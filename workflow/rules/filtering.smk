@@ -3,7 +3,7 @@ rule filter:
         samples=rules.collect.output.samples,
         states=states_file(config["filtering"]["oxidation_states"]),
     output:
-        filtered=update(f"{RESULTS}/filtering/filtered/part-{{part}}.parquet"),
+        filtered=f"{RESULTS}/filtering/filtered/part-{{part}}.parquet",
     log:
         f"{LOGS}/filter-{{part}}.log",
     conda:
@@ -21,7 +21,7 @@ rule filter:
 rule pass_rates:
     input:
         samples=expand(rules.collect.output.samples, part=PARTS),
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
         split=rules.encode.output.split,
     output:
         pass_rates=f"{RESULTS}/filtering/pass_rates.json",
@@ -42,7 +42,7 @@ rule pass_rates:
 rule filter_history:
     input:
         epoch_samples=rules.train.output.epoch_samples,
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
         split=rules.encode.output.split,
     output:
         history=f"{RESULTS}/filtering/history.parquet",

@@ -1,7 +1,8 @@
 rule write_report:
     input:
-        entries=rules.ingest.output.entries,
-        cleaning_json=rules.ingest.output.cleaning,
+        entries=rules.clean_rows.output.entries,
+        rejects=rules.read_rows.output.rejects,
+        cleaning_json=rules.clean_rows.output.cleaning,
         vocabulary_json=rules.encode.output.vocabulary,
         split=rules.encode.output.split,
         history=rules.train.output.history,
@@ -18,7 +19,7 @@ rule write_report:
             *model_files("band_gap_ev"),
         ],
         structures=rules.build_structures.output.structures,
-        export=rules.export_folder.output.folder,
+        export=rules.export_folder.output.sums,
     output:
         html=report(
             f"{RESULTS}/report/report.html",
@@ -57,7 +58,7 @@ rule write_report:
         seed=SEED,
         settings=config,
         campaign=config["campaign"],
-        rejects=rules.ingest.params.rejects,
+        command=COMMAND,
         model_folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.models}),
         figures=lambda wildcards, output: str(Path(output.overview).parent),
     script:

@@ -1,6 +1,6 @@
 rule train_property_model:
     input:
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
         split=rules.encode.output.split,
     output:
         model=f"{RESULTS}/screening/models/{{target}}/model.json",
@@ -27,7 +27,7 @@ rule train_property_model:
 rule predict:
     input:
         filtered=rules.filter.output.filtered,
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
         formation_energy=model_files("formation_energy_ev_per_atom"),
         band_gap=model_files("band_gap_ev"),
     output:
@@ -54,10 +54,10 @@ rule predict:
 rule select_candidates:
     input:
         predicted=expand(rules.predict.output.predicted, part=PARTS),
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
     output:
-        screened=update(expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS)),
-        selected=update(f"{RESULTS}/screening/selected.parquet"),
+        screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS),
+        selected=f"{RESULTS}/screening/selected.parquet",
     log:
         f"{LOGS}/select_candidates.log",
     conda:

@@ -1,6 +1,6 @@
 rule templates:
     input:
-        entries=rules.ingest.output.entries,
+        entries=rules.clean_rows.output.entries,
     output:
         templates=f"{RESULTS}/structures/templates.parquet",
     log:

@@ -7,9 +7,9 @@ rule train:
         vocabulary=rules.encode.output.vocabulary,
         split=rules.encode.output.split,
     output:
-        generator=update(f"{RESULTS}/training/generator.safetensors"),
-        history=update(f"{RESULTS}/training/history.parquet"),
-        epoch_samples=update(f"{RESULTS}/training/epoch_samples.parquet"),
+        generator=f"{RESULTS}/training/generator.safetensors",
+        history=f"{RESULTS}/training/history.parquet",
+        epoch_samples=f"{RESULTS}/training/epoch_samples.parquet",
     log:
         f"{LOGS}/training.log",
     conda:

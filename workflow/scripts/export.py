@@ -1,11 +1,13 @@
+from pathlib import Path
+
 from pipeline.door import door
 
-with door(snakemake, "structures", "generator") as provenance:
+with door(snakemake, "structures", "generator", "models") as provenance:
     from pipeline.export import export
 
     export(
         structures_path=snakemake.input.structures,
-        output_dir=snakemake.output.folder,
+        output_dir=Path(snakemake.output.sums).parent,
         model_paths=[snakemake.input.generator, *snakemake.input.models],
         seed=snakemake.params.seed,
         provenance=provenance,

@@ -1,6 +1,6 @@
 from pipeline.door import door
 
-with door(snakemake, "samples") as provenance:
+with door(snakemake, "samples", "states") as provenance:
     from pipeline.filtering.schema import Rules
     from pipeline.filtering.stage import filter_part
 

@@ -1,6 +1,6 @@
 from pipeline.door import door
 
-with door(snakemake, "filtered") as provenance:
+with door(snakemake, "filtered", "entries", "formation_energy", "band_gap") as provenance:
     from pipeline.screening.predict import predict_part
 
     predict_part(

@@ -8,14 +8,13 @@ with door(snakemake) as provenance:
     inputs = {name: value for name, value in snakemake.input.items() if name not in ("models", "export")}
     write_report(
         **inputs,
-        rejects=snakemake.params.rejects,
         model_folders=snakemake.params.model_folders,
-        manifest_csv=Path(snakemake.input.export) / "manifest.csv",
+        manifest_csv=Path(snakemake.input.export).with_name("manifest.csv"),
         output_html=snakemake.output.html,
         figures_dir=snakemake.params.figures,
         seed=snakemake.params.seed,
         campaign=snakemake.params.campaign,
-        command=f"snakemake --cores 2 --config campaign={snakemake.params.campaign}",
+        command=snakemake.params.command,
         settings=snakemake.params.settings,
         provenance={"versions": provenance["versions"], "code": provenance["code"]},
     )

@@ -1,6 +1,6 @@
 from pipeline.door import door
 
-with door(snakemake) as provenance:
+with door(snakemake, "predicted", "entries") as provenance:
     from pipeline.screening.select import Cutoffs, select
 
     select(

@@ -1,0 +1,11 @@
+from pipeline.door import door
+
+with door(snakemake) as provenance:
+    from pipeline.database.stage import read_rows
+
+    read_rows(
+        **snakemake.params.settings,
+        rows_path=snakemake.output.rows,
+        rejects_path=snakemake.output.rejects,
+        provenance=provenance | {"source_files": snakemake.params.files},
+    )
