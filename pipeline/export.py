@@ -51,6 +51,7 @@ _MANIFEST = {
         )
     },
     "oxidation_states": "oxidation state of each element; null: none was found or asked for",
+    "verdict": _MEANING["verdict"],
     **{name: _MEANING[name] for name in ("nearest_known_id", "nearest_known_formula", "nearest_known_distance")},
     "seed": "seed of the campaign",
     "model_sha256": "SHA-256 of the files of the models that generated and scored the candidate",

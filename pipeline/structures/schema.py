@@ -26,7 +26,8 @@ _SCORES = (
 _OXIDATION_STATES = column(
     "oxidation_states", pa.list_(pa.int8()), "one of each of `elements`", null="none was found or asked for"
 )
-CARRIED = (ELEMENTS, COUNTS, _OXIDATION_STATES, *_SCORES)
+_VERDICT = column("verdict", pa.string(), "the filter's verdict on the formula, e.g. balanced or not_neutral")
+CARRIED = (ELEMENTS, COUNTS, _OXIDATION_STATES, _VERDICT, *_SCORES)
 
 # What this stage reads of the screening stage's table of selected formulas.
 SELECTED = Table(

@@ -39,6 +39,7 @@ def write_structures(path, cells: list[Cell | None], **columns):
         "rank": list(range(n, 0, -1)),
         **compositions.columns(),
         "oxidation_states": [[2, 4, -2]] * n,
+        "verdict": ["balanced"] * n,
         "nearest_known_id": ["mp-1"] * n,
         "nearest_known_formula": ["BaTiO3"] * n,
         "nearest_known_distance": [0.4] * n,
@@ -97,6 +98,7 @@ def test_the_files_are_the_crystals_with_species_grouped(tmp_path):
 def test_the_manifest_says_where_each_came_from(tmp_path):
     row = manifest(run(tmp_path, [perovskite()]))[0]
     assert row["oxidation_states"] == "Sr2+ Ti4+ O2-"
+    assert row["verdict"] == "balanced"
     assert (row["formation_energy_ev_per_atom"], row["band_gap_ev"], row["seed"]) == ("-3.25", "", "42")
     assert (row["nearest_known_id"], row["nearest_known_formula"]) == ("mp-1", "BaTiO3")
     assert row["model_sha256"] == hashlib.sha256(b"weights").hexdigest()

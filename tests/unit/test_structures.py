@@ -42,7 +42,9 @@ def write_selected(path, formulas: list[str], states: list[list[int] | None] | N
     compositions = Compositions.from_formulas(formulas)
     n = len(formulas)
     scores = {field.name: pa.nulls(n, field.type) for field in SELECTED.fields if field.nullable}
-    scores |= {name: pa.array(["x"] * n, type=pa.string()) for name in ("nearest_known_id", "nearest_known_formula")}
+    scores |= {
+        name: pa.array(["x"] * n, type=pa.string()) for name in ("nearest_known_id", "nearest_known_formula", "verdict")
+    }
     columns = {
         **scores,
         "nearest_known_distance": np.ones(n).tolist(),
