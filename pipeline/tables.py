@@ -155,18 +155,14 @@ def read_json(path: str | os.PathLike):
 def _conform(data: pa.Table | dict, table: Table) -> pa.Table:
     schema = table.schema
     if isinstance(data, dict):
-        data = {name: data[name] for name in sorted(data, key=lambda n: schema.get_field_index(n) % (1 << 30))}
-        arrays = [
-            value if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, type=schema.field(name).type)
-            for name, value in data.items()
-            if name in schema.names
-        ]
-        names = list(data)
-        if len(arrays) == len(names):
-            data = pa.table(arrays, names=names)
-    else:
-        names = data.column_names
-    if list(names) != schema.names:
+        order = [name for name in schema.names if name in data] + [name for name in data if name not in schema.names]
+        types = {field.name: field.type for field in schema}
+        arrow = (pa.Array, pa.ChunkedArray)
+        data = pa.table(
+            {n: data[n] if isinstance(data[n], arrow) else pa.array(data[n], type=types.get(n)) for n in order}
+        )
+    names = data.column_names
+    if names != schema.names:
         missing = [name for name in schema.names if name not in names]
         unknown = [name for name in names if name not in schema.names]
         raise ValueError(f"table '{table.name}': columns missing {missing}, unknown {unknown}, or out of order")

@@ -63,7 +63,7 @@ def read_source(source: dict) -> Iterator[Row]:
     """
     if source["kind"] == "matminer_transport":
         return _matminer_transport()
-    path = Path(source["path"]).expanduser()
+    path = Path(source["path"])
     if not path.exists():
         raise ValueError(
             f"database.source.path: '{path}' does not exist; set it to your file, "
@@ -99,7 +99,7 @@ def _table(path: Path, source: dict) -> Iterator[Row]:
                     f"database.source.columns.{name}.unit: '{spec['unit']}' is unknown; one of {list(UNITS[name])}"
                 )
             factors[name] = UNITS[name][spec["unit"]]
-    cells = dict(_cells_by_id(Path(source["structures"]).expanduser())) if source.get("structures") else {}
+    cells = dict(_cells_by_id(Path(source["structures"]))) if source.get("structures") else {}
     missing_cells = 0
     for line, record in _records(path, set(columns.values())):
         if isinstance(record, str):

@@ -3,8 +3,6 @@
 import csv
 import gzip
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,21 +19,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Library:
+def library(tmp_path_factory, data) -> Library:
     """Templates from the stable experimental crystals of the Materials Project, up to 12 sites."""
-    if "KIMBERLITE_DATA" not in os.environ:
-        pytest.skip("set KIMBERLITE_DATA to the folder of development data")
     from pymatgen.core import Lattice
 
-    data = Path(os.environ["KIMBERLITE_DATA"]) / "mp"
-    with gzip.open(data / "mp.csv.gz", "rt", newline="") as handle:
+    with gzip.open(data / "mp" / "mp.csv.gz", "rt", newline="") as handle:
         stable = {
             row["material_id"]: float(row["energy_above_hull"])
             for row in csv.DictReader(handle)
             if row["icsd"] == "1" and row["energy_above_hull"] and float(row["energy_above_hull"]) <= 0.01
         }
     cells = {}
-    with gzip.open(data / "mp_structures.jsonl.gz", "rt") as handle:
+    with gzip.open(data / "mp" / "mp_structures.jsonl.gz", "rt") as handle:
         for entry in map(json.loads, handle):
             if entry["id"] in stable and len(entry["el"]) <= 12:
                 lattice = np.array(Lattice.from_parameters(*entry["cell"]).matrix)
