@@ -1,7 +1,9 @@
-"""A training run that can be killed: checkpoints at the end of an epoch, history, and samples of each epoch."""
+"""A training run that can be killed: checkpoints, history, and samples of each epoch."""
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from pipeline.provenance import derived_seed
 from pipeline.tables import atomic
 
 FILE = "last.safetensors"
+SAVE_EVERY_S = 600.0  # within an epoch: what a kill without warning may cost
 State = dict[str, nn.Module | torch.optim.Optimizer]
 
 
@@ -44,15 +47,51 @@ class Progress:
         self.history: list[dict[str, float]] = []
         self.epoch_samples: list[Compositions] = []
         self._recorded: list[dict[str, torch.Tensor]] = []
+        self._step = 0  # steps of this epoch that are done
+        self._random_at_epoch: dict[str, torch.Tensor] = {}
+        self._random_at_step: dict[str, torch.Tensor] = {}
+        self._signal: int | None = None
 
     def epochs(self, total: int, state: State) -> Iterator[int]:
-        """Yield the epochs still to do, saving after each; ``state`` is restored from a checkpoint first."""
-        self._restore(state)
+        """Yield the epochs still to do, saving after each; ``state`` is restored from a checkpoint first.
+
+        An epoch begun by an earlier run begins anew with the randomness that it had then, and :meth:`steps` leaves out
+        what is done: its own draws before the steps (the order of the examples) come out the same.
+        """
+        self._state = state
+        self._restore()
+        with self._signals():
+            yield from self._epochs(total)
+
+    def steps(self, total: int) -> Iterator[int]:
+        """Yield the steps of this epoch still to do.
+
+        SIGTERM (a scheduler's time limit) and SIGINT save after the step and end the process; a second one ends it at
+        once.
+        """
+        if self._step:
+            _set_random(self._random_at_step)
+        saved = time.monotonic()
+        for step in range(self._step, total):
+            yield step
+            self._step = step + 1
+            if self._signal is not None or time.monotonic() - saved > SAVE_EVERY_S:
+                self._save()
+                saved = time.monotonic()
+            if self._signal is not None:
+                kept = f"saved in {self.path}; the next run goes on there" if self.path else "nothing is kept"
+                name = signal.Signals(self._signal).name
+                print(f"{name} at step {step + 1} of epoch {len(self.history) + 1}: {kept}", file=sys.stderr)
+                sys.exit(128 + self._signal)
+        self._step = 0
+
+    def _epochs(self, total: int) -> Iterator[int]:
         start = len(self.history)
         bar = tqdm(
             range(start, total), "training", total, initial=start, unit=" epochs", file=sys.stderr, mininterval=2
         )
         for epoch in bar:
+            self._random_at_epoch = _random()
             yield epoch
             means = {name: float(np.mean([float(row[name]) for row in self._recorded])) for name in self._recorded[0]}
             if not all(np.isfinite(value) for value in means.values()):
@@ -62,7 +101,7 @@ class Progress:
             self.history.append({"epoch": epoch + 1, **means})
             self._recorded = []
             bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if "norm" not in name})
-            self._save(state)
+            self._save()
 
     def record(self, **values: torch.Tensor) -> None:
         """Note one step's figures; their means over the epoch become a row of the history."""
@@ -79,13 +118,28 @@ class Progress:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
-    def _save(self, state: State) -> None:
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, frame: object) -> None:
+            self._signal = number
+            restore()
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            restore()
+
+    def _save(self) -> None:
         if self.path is None:
             return
-        tensors = {"random": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["random_cuda"] = torch.cuda.get_rng_state()
-        for name, part in state.items():
+        tensors = {f"random/{name}": value for name, value in _random().items()}
+        tensors |= {f"random_at_epoch/{name}": value for name, value in self._random_at_epoch.items()}
+        for name, part in self._state.items():
             for key, value in _tensors(part).items():
                 tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
         if self.epoch_samples:
@@ -94,29 +148,34 @@ class Progress:
             tensors["samples/offsets"] = torch.from_numpy(kept.offsets)
             tensors["samples/elements"] = torch.from_numpy(kept.elements.astype(np.int32))
             tensors["samples/counts"] = torch.from_numpy(kept.counts.astype(np.int32))
+        about = {
+            "fingerprint": self.fingerprint,
+            "history": self.history,
+            "step": self._step,
+            "recorded": [{name: float(value) for name, value in row.items()} for row in self._recorded],
+        }
         with atomic(self.path) as temporary:
-            save_file(tensors, temporary, {"fingerprint": self.fingerprint, "history": json.dumps(self.history)})
+            save_file(tensors, temporary, {"kimberlite": json.dumps(about)})
 
-    def _restore(self, state: State) -> None:
+    def _restore(self) -> None:
         if self.path is None or not self.path.exists():
             return
         try:
             with safe_open(self.path, "pt") as file:
-                about = file.metadata() or {}
+                about = json.loads((file.metadata() or {}).get("kimberlite", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             print(f"{self.path} is damaged ({error}): training starts afresh", file=sys.stderr)
             return
         if about.get("fingerprint") != self.fingerprint:
             print(f"{self.path} is of other code, settings or data: training starts afresh", file=sys.stderr)
             return
-        for name, part in state.items():
-            prefix = f"{name}/"
-            _load(part, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
-        torch.set_rng_state(tensors["random"])
-        if "random_cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random_cuda"])
-        self.history = json.loads(about["history"])
+        for name, part in self._state.items():
+            _load(part, _under(name, tensors))
+        self.history, self._step = about["history"], about["step"]
+        self._recorded = [{name: torch.tensor(value) for name, value in row.items()} for row in about["recorded"]]
+        self._random_at_step = _under("random", tensors)
+        _set_random(_under("random_at_epoch", tensors) if self._step else self._random_at_step)
         if "samples/size" in tensors:
             kept = Compositions(
                 tensors["samples/offsets"].numpy(),
@@ -127,7 +186,8 @@ class Progress:
             self.epoch_samples = [
                 kept.take(np.arange(begin, end)) for begin, end in zip([0, *ends[:-1]], ends, strict=True)
             ]
-        print(f"resuming after epoch {len(self.history)}", file=sys.stderr)
+        within = f" and {self._step} steps" if self._step else ""
+        print(f"resuming after epoch {len(self.history)}{within}", file=sys.stderr)
 
 
 @contextmanager
@@ -148,6 +208,24 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
 def gradient_norm(network: nn.Module) -> torch.Tensor:
     """Euclidean norm of all gradients of the network."""
     return torch.stack([weight.grad.norm() for weight in network.parameters() if weight.grad is not None]).norm()
+
+
+def _random() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _under(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _tensors(part: nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -168,7 +168,7 @@ def train(
     steps = max(1, len(data) // (batch * settings.critic_steps))
     mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
     for epoch in progress.epochs(settings.epochs, state):
-        for _ in range(steps):
+        for _ in progress.steps(steps):
             for _ in range(settings.critic_steps):
                 real = expand(data[torch.randint(len(data), (batch,), device=device)])
                 with torch.no_grad(), mixed:

@@ -268,14 +268,14 @@ def train(
     for epoch in progress.epochs(settings.likelihood_epochs + settings.adversarial_epochs, state):
         if epoch < settings.likelihood_epochs:
             parts = torch.randperm(len(data), device=device).split(batch)
-            for index, rows in enumerate(parts):
+            for index in progress.steps(len(parts)):
                 share = (epoch + index / len(parts)) / settings.likelihood_epochs
                 state["likelihood_step"].param_groups[0]["lr"] = settings.likelihood_rate * (1 - 0.98 * share)
-                loss = -generator.likelihood(substitute(data[rows], chances_EE, settings.substitutions)).mean()
+                loss = -generator.likelihood(substitute(data[parts[index]], chances_EE, settings.substitutions)).mean()
                 _step(state["likelihood_step"], loss)
                 progress.record(negative_log_likelihood=loss, generator_gradient_norm=gradient_norm(generator))
         else:
-            for _ in range(max(1, len(data) // batch)):
+            for _ in progress.steps(max(1, len(data) // batch)):
                 _play(generator, critic, data, chances_EE, batch, settings, state, progress)
         progress.samples(epoch, lambda n, seed: draw(weights_of(generator), vocabulary, settings, n, seed, device))
     return weights_of(generator)

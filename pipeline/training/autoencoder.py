@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from pipeline.generators.checkpoints import Progress
 from pipeline.generators.matgan import NOISE, Critic, Generator, decode, expand
 from pipeline.tables import write_json
-from pipeline.training.data import read_encoded
+from pipeline.training.data import fingerprint, read_encoded
 from pipeline.training.settings import pick_device
 
 
@@ -68,9 +69,11 @@ def autoencode(
     vocabulary_path: str,
     split_path: str,
     reconstruction_path: str,
+    checkpoints: str,
     seed: int,
     device: str,
     threads: int,
+    provenance: dict,
 ) -> None:
     """Train the autoencoder and write the shares of formulas that it decodes exactly, training set and hold-out.
 
@@ -78,7 +81,7 @@ def autoencode(
         settings: See :class:`AutoencoderSettings`.
         tensors_path, vocabulary_path, split_path: What the encoding stage wrote.
         reconstruction_path: Gets the JSON.
-        seed, device, threads: As in training.
+        checkpoints, seed, device, threads, provenance: As in training.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -89,13 +92,15 @@ def autoencode(
     step = torch.optim.Adam(network.parameters(), settings.rate)
     batch = min(settings.batch_size, len(data))
     mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-    progress = Progress(None, "", seed)
-    for epoch in progress.epochs(settings.epochs, {}):
+    progress = Progress(
+        Path(checkpoints), fingerprint(provenance["code"], settings, seed, tensors_path, split_path), seed
+    )
+    for epoch in progress.epochs(settings.epochs, {"network": network, "step": step}):
         parts = torch.randperm(len(data), device=device).tensor_split(len(data) // batch)  # none of a single row
-        for index, rows in enumerate(parts):
+        for index in progress.steps(len(parts)):
             share = (epoch + index / len(parts)) / settings.epochs
             step.param_groups[0]["lr"] = settings.rate * (1 - 0.99 * share)
-            truth = expand(data[rows])
+            truth = expand(data[parts[index]])
             with mixed:
                 loss = dice_loss(network(truth).float(), truth)
             step.zero_grad()
@@ -112,6 +117,7 @@ def autoencode(
         "held_out_formulas": len(encoded.held_out_NE),
     }
     write_json(reconstruction_path, result)
+    progress.finished()
     print(result, file=sys.stderr)
 
 

@@ -1,11 +1,13 @@
 """What training reads: count matrices of the entries, those held out apart."""
 
+import json
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.encoding import SPLIT, tensors_table
+from pipeline.provenance import file_digest
 from pipeline.tables import read, read_json
 
 
@@ -37,3 +39,8 @@ def read_encoded(tensors_path: str, vocabulary_path: str, split_path: str) -> En
     if mask.all():
         raise ValueError(f"{split_path}: all {len(mask)} entries are held out; lower encoding.holdout_share")
     return Encoded(counts_NE[~mask], counts_NE[mask], vocabulary)
+
+
+def fingerprint(code: str, settings: object, seed: int, tensors_path: str, split_path: str) -> str:
+    """What a training run depends on; a checkpoint of another run has another."""
+    return json.dumps([code, str(settings), seed, file_digest(tensors_path), file_digest(split_path)])

@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from pipeline.composition import COUNTS, ELEMENTS, Compositions, concatenate
 from pipeline.generators import load
 from pipeline.generators.checkpoints import Progress
-from pipeline.provenance import file_digest
 from pipeline.tables import Table, atomic, column, write
-from pipeline.training.data import read_encoded
+from pipeline.training.data import fingerprint, read_encoded
 from pipeline.training.settings import pick_device, settings_of
 
 SAMPLES_PER_EPOCH = 2000
@@ -73,9 +72,8 @@ def train(
     where = pick_device(device)
     encoded = read_encoded(tensors_path, vocabulary_path, split_path)
     print(f"{generator} ({preset}): {len(encoded.train_NE)} formulas on {where}", file=sys.stderr)
-    data = {name: file_digest(path) for name, path in (("tensors", tensors_path), ("split", split_path))}
-    fingerprint = json.dumps([provenance["code"], str(settings), seed, data])
-    progress = Progress(Path(checkpoints), fingerprint, seed, SAMPLES_PER_EPOCH)
+    own = fingerprint(provenance["code"], settings, seed, tensors_path, split_path)
+    progress = Progress(Path(checkpoints), own, seed, SAMPLES_PER_EPOCH)
     weights = module.train(
         encoded.train_NE, vocabulary=encoded.vocabulary, settings=settings, seed=seed, device=where, progress=progress
     )

@@ -243,7 +243,7 @@ def test_a_checkpoint_that_does_not_belong_is_left_unused(counts_NE, damage, tmp
 
 def test_clipping_bounds_the_critics_weights(counts_NE, monkeypatch):
     seen = []
-    monkeypatch.setattr(Progress, "_save", lambda self, state: seen.append(state["critic"]))
+    monkeypatch.setattr(Progress, "_save", lambda self: seen.append(self._state["critic"]))
     trained(counts_NE, settings("weight_clipping", epochs=1, clip_value=0.02))
     weights = torch.cat([weight.flatten() for weight in seen[0].parameters()])
     assert weights.abs().max() <= np.float32(0.02) and (weights.abs() == np.float32(0.02)).any()

@@ -160,8 +160,8 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, monkeypa
     whole, through = run(progress=Progress(tmp_path / "whole", "a", 1, n_samples=20))
 
     class Killed(Progress):
-        def _save(self, state):
-            super()._save(state)
+        def _save(self):
+            super()._save()
             if len(self.history) == killed_after:
                 raise KeyboardInterrupt
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -17,6 +19,7 @@ from pipeline.encoding import SPLIT, tensors_table
 from pipeline.generators import matgan
 from pipeline.generators.checkpoints import FILE, Progress
 from pipeline.tables import provenance, read, write, write_json
+from pipeline.training.autoencoder import AutoencoderSettings, autoencode
 from pipeline.training.data import read_encoded
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.training.stage import EPOCH_SAMPLES, SAMPLES_PER_EPOCH, history_table, train
@@ -141,8 +144,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     expected = files(run(tmp_path, "whole"))
     save = Progress._save
 
-    def save_and_die(self, state):
-        save(self, state)
+    def save_and_die(self):
+        save(self)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Progress, "_save", save_and_die)
@@ -173,6 +176,84 @@ def test_a_checkpoint_of_other_work_is_left_unused(tmp_path, changes, monkeypatc
     out = run(tmp_path, **changes)
     assert "training starts afresh" in capsys.readouterr().err
     assert files(out) == files(run(tmp_path, "alone", **changes))
+
+
+def end_at(monkeypatch, number, step):
+    """The process gets a signal when it has recorded that many steps."""
+    record, seen = Progress.record, []
+
+    def record_and_signal(self, **values):
+        record(self, **values)
+        seen.append(self)
+        if len(seen) == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Progress, "record", record_and_signal)
+
+
+@pytest.mark.parametrize("generator", ["matgan", "seqgan", "autoencoder"])
+@pytest.mark.parametrize("number, step", [(signal.SIGTERM, 2), (signal.SIGINT, 5), (signal.SIGTERM, 8)])
+def test_a_time_limit_saves_within_the_epoch(generator, number, step, tmp_path, monkeypatch, capsys):
+    """48 formulas: MatGAN has 3 epochs of 4 steps, the sequence GAN 2 of 3 and 1 of 3, the autoencoder 3 of 3."""
+    overrides = {
+        "matgan": {"epochs": 3, "batch_size": 4, "critic_steps": 3},
+        "seqgan": {"likelihood_epochs": 2, "adversarial_epochs": 1, "batch_size": 16, "width": 16},
+    }
+    write_encoded(tmp_path)
+
+    def work(out):
+        if generator != "autoencoder":
+            return files(run(tmp_path, out, generator=generator, overrides=overrides[generator]))
+        autoencode(
+            settings=AutoencoderSettings("dense", epochs=3, batch_size=16, rate=1e-3),
+            tensors_path=tmp_path / "tensors.parquet",
+            vocabulary_path=tmp_path / "vocabulary.json",
+            split_path=tmp_path / "split.parquet",
+            reconstruction_path=tmp_path / out / "reconstruction.json",
+            checkpoints=tmp_path / out / "checkpoints",
+            seed=1,
+            device="cpu",
+            threads=1,
+            provenance={"code": "c0de"},
+        )
+        return files(tmp_path / out)
+
+    expected = work("whole")
+    before = signal.getsignal(number)
+    end_at(monkeypatch, number, step)
+    with pytest.raises(SystemExit) as ended:
+        work("ended")
+    monkeypatch.undo()
+    assert ended.value.code == 128 + number and signal.getsignal(number) == before
+    epoch, within = divmod(step - 1, 4 if generator == "matgan" else 3)
+    said = capsys.readouterr().err
+    assert f"{number.name} at step {within + 1} of epoch {epoch + 1}: saved in {tmp_path}" in said
+    assert not files(tmp_path / "ended")
+    assert work("ended") == expected
+    assert f"resuming after epoch {epoch} and {within + 1} steps" in capsys.readouterr().err
+    assert not list((tmp_path / "ended" / "checkpoints").iterdir())
+
+
+def test_long_epochs_are_saved_in_between(tmp_path, monkeypatch):
+    """A kill without warning costs what was done since the last save, not the epoch."""
+    write_encoded(tmp_path)
+    overrides = {**OVERRIDES, "batch_size": 4}
+    expected = files(run(tmp_path, "whole", overrides=overrides))
+    saved, save = [], Progress._save
+
+    def save_and_die(self):
+        save(self)
+        saved.append(self._step)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.generators.checkpoints.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(Progress, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "killed", overrides=overrides)
+    monkeypatch.undo()
+    assert saved == [1, 2]
+    assert files(run(tmp_path, "killed", overrides=overrides)) == expected
 
 
 SCRIPT = """

@@ -25,7 +25,7 @@ rule train:
         settings={key: config["training"][key] for key in ("preset", "settings")},
         seed=SEED,
         device=config["training"]["device"],
-        checkpoints=f"{RESULTS}/training/checkpoints",
+        checkpoints=f"{RESULTS}/training/checkpoints/generator",
     script:
         "../scripts/training.py"
 
@@ -51,5 +51,6 @@ rule autoencode:
         settings=config["training"]["autoencoder"],
         seed=SEED,
         device=config["training"]["device"],
+        checkpoints=f"{RESULTS}/training/checkpoints/autoencoder",
     script:
         "../scripts/autoencoder.py"

@@ -1,6 +1,6 @@
 from pipeline.door import door
 
-with door(snakemake):
+with door(snakemake) as provenance:
     from pipeline.training.autoencoder import AutoencoderSettings, autoencode
 
     autoencode(
@@ -9,7 +9,9 @@ with door(snakemake):
         vocabulary_path=snakemake.input.vocabulary,
         split_path=snakemake.input.split,
         reconstruction_path=snakemake.output.reconstruction,
+        checkpoints=snakemake.params.checkpoints,
         seed=snakemake.params.seed,
         device=snakemake.params.device,
         threads=snakemake.threads,
+        provenance=provenance,
     )
