@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: run test lint bench env
 
 run: $(READY)
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(CONFIGFILE)
+	$(BIN)/snakemake --cores $(CORES) $(CONFIGFILE)
 
 test: $(READY)
 	$(BIN)/pytest

@@ -98,6 +98,10 @@ rule export:
         rules.export_folder.output,
 
 
+onstart:
+    begin()
+
+
 onsuccess:
     for what, path in (("Report", rules.write_report.output.html), ("POSCARs and manifest", f"{RESULTS}/export")):
         if os.path.exists(path):

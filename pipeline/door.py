@@ -4,9 +4,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
 
+from pipeline.locks import claim
 from pipeline.provenance import record
 
 
@@ -34,8 +34,9 @@ class _Tee:
 def door(snakemake, *inputs: str) -> Iterator[dict]:
     """Run a rule's script: stdout and stderr go to the terminal and to the rule's log.
 
-    A ``ValueError`` or ``OSError`` is the user's to mend: its one line is printed and the script exits with 1, the
-    traceback goes to the log. Anything else is ours and is shown in full.
+    A ``ValueError``, ``OSError`` or ``MemoryError`` is the user's to mend: its one line is printed and the script exits
+    with 1, the traceback goes to the log. Anything else is ours and is shown in full. While the script runs it claims
+    its log, so that no two processes write the same outputs: not the job that outlived its run, and the next run's.
 
     Args:
         snakemake: The object that Snakemake hands to a script; its params hold ``code``, ``seed`` and ``settings``.
@@ -45,19 +46,31 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
     Yields:
         The provenance for the tables that the script writes.
     """
-    log_path = Path(snakemake.log[0])
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     streams = sys.stdout, sys.stderr
-    with open(log_path, "w", encoding="utf-8") as log:
+    try:
+        log = claim(
+            snakemake.log[0],
+            f"rule {snakemake.rule}",
+            "that job outlived its run: wait for it, or end it (kill, on a cluster scancel), and run again",
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"kimberlite: {snakemake.rule}: {error}")
+    with log:
         sys.stdout = sys.stderr = _Tee(sys.stderr, log)
         try:
             params = snakemake.params
             files = {name: snakemake.input[name] for name in inputs}
             yield record(snakemake.rule, params.code, params.get("settings", {}), params.get("seed"), files)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError) as error:
             traceback.print_exc(file=log)
-            line = " ".join(str(error).split())
-            print(f"kimberlite: {snakemake.rule}: {line}", file=sys.stderr)
+            print(f"kimberlite: {snakemake.rule}: {_line(error, snakemake)}", file=sys.stderr)
             sys.exit(1)
         finally:
             sys.stdout, sys.stderr = streams
+
+
+def _line(error: Exception, snakemake) -> str:
+    if isinstance(error, MemoryError):
+        asked = snakemake.resources.get("mem_mb", "?")
+        return f"out of memory, the rule asks for {asked} MB ({error}); run with more, or with smaller shards"
+    return " ".join(str(error).split())

@@ -1,5 +1,7 @@
 """The door: log, provenance, and one line for the user's own faults."""
 
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -26,7 +28,9 @@ def job(tmp_path):
 
 
 def log(job) -> str:
+    """The log, without its first line, which names the process."""
     with open(job.log[0], encoding="utf-8") as handle:
+        assert handle.readline().startswith(f"process {os.getpid()} on ")
         return handle.read()
 
 
@@ -50,6 +54,27 @@ def test_the_users_fault_is_one_line(job, capsys, error):
     assert end.value.code == 1 and (sys.stdout, sys.stderr) == before
     assert capsys.readouterr().err == "kimberlite: cook: too much salt\n"
     assert "Traceback" in log(job) and log(job).endswith("kimberlite: cook: too much salt\n")
+
+
+def test_a_lack_of_memory_is_named_with_what_the_rule_asks_for(job, capsys):
+    job.resources = Params(mem_mb=3000)
+    with pytest.raises(SystemExit), door(job, "food"):
+        raise MemoryError("Unable to allocate 1 GiB")
+    assert capsys.readouterr().err.startswith("kimberlite: cook: out of memory, the rule asks for 3000 MB (Unable to")
+
+
+def test_a_job_that_outlived_its_run_is_not_joined(job, capsys, root):
+    """Its log is claimed by a process of its own; as soon as that is killed, the next run may work."""
+    hold = "import sys, time; from pipeline.locks import claim; f = claim(sys.argv[1], '', ''); print(1, flush=True); "
+    command = [sys.executable, "-c", hold + "time.sleep(60)", job.log[0]]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(SystemExit, match=rf"cook: rule cook is taken by process {other.pid} on .*outlived"):
+            door(job, "food").__enter__()
+        other.kill()
+    with door(job, "food"):
+        print("alone")
+    assert log(job) == "alone\n"
 
 
 def test_a_missing_input_is_the_users(job, capsys):

@@ -1,7 +1,10 @@
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
 
+from pipeline.locks import claim
 from pipeline.provenance import source_digest
 
 RESULTS = f"results/{config['campaign']}"
@@ -9,13 +12,37 @@ MODELS = config["screening"]["models"]
 COMMAND = " --configfile ".join(["snakemake --cores 2", *map(str, workflow.overwrite_configfiles or [])])
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
-PARTS = [f"{part:04d}" for part in range(config["sampling"]["partitions"])]
-JOBS = [f"{job:04d}" for job in range(config["sampling"]["jobs"])]
+# Shards of the draws and partitions of the tables; two at least, for two cores.
+N_SHARDS = max(2, -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"]))
+PARTS = [f"{part:04d}" for part in range(N_SHARDS)]
+JOBS = PARTS
 
 
 def fail(message):
     """End with one line for the user."""
     raise SystemExit(f"kimberlite: {message}")
+
+
+def check_unedited():
+    """End a job on a cluster that would read another config than the run that submitted it."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    if workflow.is_main_process:
+        os.environ["KIMBERLITE_CONFIG"] = digest
+    elif os.environ.get("KIMBERLITE_CONFIG", digest) != digest:
+        fail("the config was edited since this run began; put it back, or end the run and start it again")
+
+
+def begin():
+    """Take the campaign for this run, and remove parts of its tables that an earlier one cut otherwise."""
+    global LOCK  # open as long as this process lives
+    try:
+        LOCK = claim(f"{LOGS}/.lock", f"campaign '{config['campaign']}'", "wait for that run, or end it")
+    except (ValueError, OSError) as error:
+        fail(error)
+    for folder in ("sampling/samples", "filtering/filtered", "screening/predicted", "screening/screened"):
+        for path in Path(RESULTS, folder).glob("part-*.parquet"):
+            if path.stem.removeprefix("part-") not in PARTS:
+                path.unlink()
 
 
 def check_writable(folder):
@@ -25,9 +52,27 @@ def check_writable(folder):
         fail(f"folder '{folder}' cannot be written: '{nearest}' is no folder that you may write in; run elsewhere")
 
 
-def growing(amount):
-    """A resource that grows with each attempt, for memory (MB) and time (minutes)."""
-    return lambda wildcards, attempt: int(amount * attempt)
+def needs(mem_mb, runtime, gpu=False):
+    """A rule's resources: memory (MB) and minutes, which grow with each attempt, and what the site calls the rest."""
+    cluster = config["cluster"]
+    partition = (gpu and cluster["gpu_partition"]) or cluster["partition"]
+    resources = {
+        "mem_mb": lambda wildcards, attempt: mem_mb * attempt,
+        "runtime": lambda wildcards, attempt: runtime * attempt,
+        "slurm_account": cluster["account"],
+        "slurm_partition": partition,
+        **(gpu_resources(cluster["gpu"]) if gpu and cluster["gpu"] else {}),
+    }
+    return {name: value for name, value in resources.items() if value is not None}
+
+
+def gpu_resources(option):
+    """sbatch's option (`--gpus=1`, `--gpus=a100:1`, `--gres=gpu:a100:1`) in the Slurm executor's names."""
+    name, value = option.removeprefix("--").split("=")
+    if name == "gres":
+        return {"gres": value}
+    *model, number = value.split(":")
+    return {"gpu": int(number), **({"gpu_model": model[0]} if model else {})}
 
 
 def with_paths(source):
@@ -75,5 +120,8 @@ def model_files(target):
     return [f"{folder}/model.json", *weights]
 
 
+if N_SHARDS > 9999:
+    fail(f"sampling.shard_size: {config['sampling']['shard_size']} makes {N_SHARDS} shards, 9999 can be; raise it")
+check_unedited()
 check_writable(RESULTS)
 check_writable(LOGS)

@@ -10,8 +10,7 @@ rule read_rows:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        **needs(8000, 60),
     params:
         code=source_digest("pipeline.database.stage"),
         settings={"source": SOURCE, "max_rejected_share": config["database"]["max_rejected_share"]},
@@ -32,8 +31,7 @@ rule clean_rows:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        **needs(8000, 60),
     params:
         code=source_digest("pipeline.database.stage"),
         settings=config["database"]["cleaning"],

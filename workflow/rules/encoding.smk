@@ -11,8 +11,7 @@ rule encode:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        **needs(4000, 30),
     params:
         code=source_digest("pipeline.encoding"),
         settings=config["encoding"],

@@ -13,8 +13,7 @@ rule export_folder:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **needs(3000, 30),
     params:
         code=source_digest("pipeline.export"),
         seed=SEED,

@@ -9,8 +9,7 @@ rule filter:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **needs(3000, 30),
     params:
         code=source_digest("pipeline.filtering.stage"),
         settings=config["filtering"],
@@ -30,8 +29,7 @@ rule pass_rates:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        **needs(4000, 30),
     params:
         code=source_digest("pipeline.filtering.baseline"),
         seed=SEED,
@@ -51,8 +49,7 @@ rule filter_history:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **needs(3000, 30),
     params:
         code=source_digest("pipeline.filtering.history"),
     script:

@@ -51,12 +51,11 @@ rule write_report:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        **needs(4000, 30),
     params:
         code=source_digest("pipeline.report.stage"),
         seed=SEED,
-        settings=config,
+        settings={key: value for key, value in config.items() if key != "cluster"},
         campaign=config["campaign"],
         command=COMMAND,
         model_folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.models}),

@@ -10,12 +10,15 @@ rule draw:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(60),
+        **needs(3000, 60),
     params:
         code=source_digest("pipeline.sampling", GENERATOR),
         generator=config["generator"],
-        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        settings={
+            "n_samples": config["sampling"]["n_samples"],
+            "block_size": config["sampling"]["block_size"],
+            "partitions": len(PARTS),
+        },
         seed=SEED,
         device=config["training"]["device"],
         jobs=len(JOBS),
@@ -34,11 +37,14 @@ rule collect:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **needs(3000, 30),
     params:
         code=source_digest("pipeline.sampling"),
-        settings={key: config["sampling"][key] for key in ("n_samples", "block_size", "partitions")},
+        settings={
+            "n_samples": config["sampling"]["n_samples"],
+            "block_size": config["sampling"]["block_size"],
+            "partitions": len(PARTS),
+        },
         seed=SEED,
     script:
         "../scripts/collect.py"

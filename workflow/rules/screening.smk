@@ -10,8 +10,7 @@ rule train_property_model:
         "../envs/kimberlite.yaml"
     threads: config["training"]["threads"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(config["training"]["runtime"]),
+        **needs(8000, config["training"]["runtime"]),
     params:
         code=source_digest(
             "pipeline.screening.training",
@@ -37,8 +36,7 @@ rule predict:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **needs(4000, 60),
     params:
         code=source_digest(
             "pipeline.screening.predict",
@@ -63,8 +61,7 @@ rule select_candidates:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        **needs(4000, 30),
     params:
         code=source_digest("pipeline.screening.select"),
         settings=config["screening"]["select"],

@@ -8,8 +8,7 @@ rule templates:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
+        **needs(4000, 240),
     params:
         code=source_digest("pipeline.structures.templates"),
         settings=config["structures"]["templates"],
@@ -28,8 +27,7 @@ rule build_structures:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        mem_mb=growing(6000),
-        runtime=growing(240),
+        **needs(6000, 240),
     params:
         code=source_digest("pipeline.structures.stage"),
         settings=config["structures"]["build"],

@@ -16,9 +16,7 @@ rule train:
         "../envs/kimberlite.yaml"
     threads: config["training"]["threads"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(config["training"]["runtime"]),
-        gpu=1,
+        **needs(8000, config["training"]["runtime"], gpu=True),
     params:
         code=source_digest("pipeline.training.stage", GENERATOR),
         generator=config["generator"],
@@ -43,9 +41,7 @@ rule autoencode:
         "../envs/kimberlite.yaml"
     threads: config["training"]["threads"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(config["training"]["runtime"]),
-        gpu=1,
+        **needs(8000, config["training"]["runtime"], gpu=True),
     params:
         code=source_digest("pipeline.training.autoencoder"),
         settings=config["training"]["autoencoder"],
