@@ -8,13 +8,21 @@ CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
 # One thread a process: jobs share the cores by Snakemake, and small matrices only lose by more threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint bench env
+.PHONY: run test test-slurm faults lint bench env
 
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $(CONFIGFILE)
 
 test: $(READY)
 	$(BIN)/pytest
+
+# A real Slurm on this machine (Debian or Ubuntu, root). SHORT=1 leaves out what takes minutes.
+test-slurm: $(READY)
+	$(BIN)/pytest tests/slurm $(if $(SHORT),-m "not slow")
+
+# Kills, full disks, damaged files, hostile input: about an hour.
+faults: $(READY)
+	$(BIN)/pytest tests/faults --reliability docs/reliability.md
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,12 +6,14 @@
 # A job over its memory is killed (accounting by polling, as there are no cgroups), one over its time too.
 set -euo pipefail
 
+no_slurm=3 # exit status where this machine cannot have one; 1 is a failure
+
 say() { echo "cluster.sh: $*" >&2; }
 fail() { say "$*"; exit 1; }
 until_true() { local tries=$1; shift; for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return 0; sleep 0.2; done; return 1; }
 
-action=${1:-} folder=$(realpath -m "${2:-}") accounting=${3:-none}
 [ $# -ge 2 ] || fail "usage: cluster.sh up FOLDER [none|sacct] | down FOLDER"
+action=$1 folder=$(realpath -m "$2") accounting=${3:-none}
 host=$(hostname -s)
 
 end() {
@@ -30,16 +32,19 @@ end() {
 
 case $action in down) end; exit ;; up) ;; *) fail "'$action' is neither up nor down" ;; esac
 
-[ "$(id -u)" = 0 ] || fail "needs root, to install packages and to start Slurm's daemons"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    say "needs root on Debian or Ubuntu, to install packages and to start Slurm's daemons"
+    exit $no_slurm
+fi
 packages=(slurm-wlm munge)
 [ "$accounting" = none ] || packages+=(slurmdbd mariadb-server)
 for package in "${packages[@]}"; do dpkg -s "$package" >/dev/null 2>&1 || missing=1; done
 if [ -n "${missing:-}" ]; then
     say "installing ${packages[*]}"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; } \
-        >&2 || fail "the packages ${packages[*]} cannot be installed here"
+        >&2 || { say "the packages ${packages[*]} cannot be installed here"; exit $no_slurm; }
 fi
-[ ! -e /etc/slurm/slurm.conf ] || fail "/etc/slurm/slurm.conf exists: another cluster is set up on this machine"
+[ ! -e /etc/slurm/slurm.conf ] || { say "/etc/slurm/slurm.conf exists: this machine has its own"; exit $no_slurm; }
 
 mkdir -p "$folder"/{state,spool} /etc/slurm
 chmod 755 "$folder"
@@ -62,7 +67,10 @@ fi
 
 for gpu in 0 1; do [ -c "$folder/gpu$gpu" ] || mknod "$folder/gpu$gpu" c 1 3; done
 echo "NodeName=$host Name=gpu Type=fake File=$folder/gpu[0-1]" >"$folder/gres.conf"
-[ "$accounting" = none ] && storage=none || storage=slurmdbd
+if [ "$accounting" = none ]; then storage=none; else
+    storage=slurmdbd
+    kept="AccountingStorageTRES=gres/gpu"
+fi
 memory=$(awk '/^MemTotal/ { print int($2 / 1024 - 1024) }' /proc/meminfo)
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=kimberlite
@@ -94,6 +102,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherParams=OverMemoryKill
 JobAcctGatherFrequency=task=1
 AccountingStorageType=accounting_storage/$storage
+${kept:-}
 GresTypes=gpu
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=cpu Nodes=$host Default=YES MaxTime=1-00:00:00 DefMemPerCPU=500 State=UP

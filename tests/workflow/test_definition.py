@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 
 
@@ -17,8 +18,39 @@ def test_training_asks_for_one_gpu_on_slurm(campaign):
 
 def test_memory_and_time_grow_with_the_attempt(root):
     for path in (root / "workflow" / "rules").glob("*.smk"):
-        for line in re.findall(r"(?:mem_mb|runtime)=(.*)", path.read_text()):
-            assert line.startswith("growing("), f"{path.name}: {line}"
+        text = path.read_text()
+        assert "mem_mb=" not in text and "runtime=" not in text, path.name
+        if path.name != "common.smk":
+            assert len(re.findall(r"^rule ", text, re.MULTILINE)) == len(re.findall(r"\*\*needs\(\d+, ", text)), (
+                path.name
+            )
+
+
+@pytest.mark.parametrize("n_samples, most", [(2_000_000, 60), (10_000_000, 200)])
+def test_few_jobs(campaign, n_samples, most):
+    overlay = campaign.overlay("many.yaml", campaign="many", sampling={"n_samples": n_samples})
+    said = campaign.run("--dry-run", "--quiet", "rules", overlay=overlay)
+    jobs = int(re.search(r"^total +(\d+)$", said.stdout, re.MULTILINE)[1]) - 1  # `all` is no job
+    assert jobs <= most, said.stdout
+
+
+@pytest.mark.parametrize(
+    "gpu, asked, left_out",
+    [
+        ("--gpus=2", "gpu=2", "gres="),
+        ("--gpus=a100:1", "gpu_model=a100", "gres="),
+        ("--gres=gpu:a100:1", "gres=gpu:a100:1", "gpu="),
+        (None, "slurm_partition=gpus", "gpu="),
+    ],
+)
+def test_a_site_s_names(campaign, gpu, asked, left_out):
+    names = {"account": "lab", "partition": "cpus", "gpu_partition": "gpus", "gpu": gpu}
+    overlay = campaign.overlay("site.yaml", campaign="site", cluster=names)
+    said = campaign.run("--dry-run", overlay=overlay).stdout
+    blocks = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^\[|^rule )", said, re.DOTALL | re.MULTILINE))
+    assert asked in blocks["train"] and left_out not in blocks["train"]
+    assert "slurm_account=lab" in blocks["encode"] and "slurm_partition=cpus" in blocks["encode"]
+    assert "slurm_partition=gpus" in blocks["autoencode"] and "gpu" not in blocks["encode"]
 
 
 def test_conda_environment_has_the_lock_s_versions(root):

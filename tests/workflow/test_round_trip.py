@@ -56,10 +56,19 @@ def test_report_is_written(campaign):
     assert (campaign.folder / "workflow_report.html").stat().st_size > 10_000
 
 
-def test_samples_do_not_depend_on_the_number_of_jobs(campaign):
-    parts = sorted((campaign.results / "sampling" / "samples").glob("*.parquet"))
-    before = [path.read_bytes() for path in parts]
-    overlay = campaign.overlay("three_jobs.yaml", sampling={"jobs": 3})
-    said = campaign.run("sampling", overlay=overlay)
-    assert said.returncode == 0, said.stdout[-3000:]
-    assert [path.read_bytes() for path in parts] == before
+def test_samples_do_not_depend_on_the_number_of_shards(finished, tmp_path):
+    """Three shards instead of two hold the same rows; and back again, no part of the three is left."""
+    site = finished.copy(tmp_path)
+
+    def parts():
+        return sorted((site.results / "sampling" / "samples").glob("*.parquet"))
+
+    def rows():
+        return sorted((row["id"], row["n_drawn"]) for path in parts() for row in pq.read_table(path).to_pylist())
+
+    before, names = rows(), [path.name for path in parts()]
+    for overlay, number in ((site.overlay("three.yaml", sampling={"shard_size": 1500}), 3), ("small.yaml", 2)):
+        said = site.run("sampling", overlay=overlay)
+        assert said.returncode == 0, said.stdout[-3000:]
+        assert rows() == before and len(parts()) == number
+    assert [path.name for path in parts()] == names and site.files() == finished.files()

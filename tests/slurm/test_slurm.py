@@ -1,0 +1,154 @@
+"""`snakemake --profile slurm` on a real Slurm; what is not marked slow is the short form.
+
+Run by `make test-slurm`; needs root on Debian or Ubuntu, for Slurm's packages.
+"""
+
+import re
+import signal
+import time
+
+import pytest
+
+with_accounting = pytest.mark.parametrize("cluster", ["sacct"], indirect=True)
+
+
+def done(campaign, *arguments, **named) -> str:
+    said = campaign.run(*arguments, **named)
+    assert said.returncode == 0, said.stdout[-5000:]
+    return said.stdout
+
+
+def since(cluster, last: int) -> list:
+    return [job for job in cluster.jobs() if job.id > last]
+
+
+def test_the_whole_chain_and_then_another_cutoff(cluster, on_slurm, finished):
+    """The same bytes as without Slurm; training alone has a GPU; a cutoff costs one job."""
+    done(on_slurm)
+    assert on_slurm.files() == finished.files()
+    jobs = cluster.jobs()
+    assert {job.state for job in jobs} == {"COMPLETED"} and len(jobs) == 20
+    assert {job.rule: job.gpu for job in jobs if job.gpu} == dict.fromkeys(("train", "autoencode"), "gres:gpu:1")
+    train = next(job for job in jobs if job.rule == "train")
+    assert (train.memory_mb, train.minutes, train.partition) == (8000, 720, "cpu")
+    overlay = on_slurm.overlay("cutoff.yaml", screening={"select": {"n_selected": 20}})
+    done(on_slurm, "screening", overlay=overlay)
+    assert [job.rule for job in since(cluster, jobs[-1].id)] == ["select_candidates"]
+
+
+def test_a_job_killed_for_its_memory_comes_back_with_more(cluster, on_slurm):
+    """The rule's own request is cut to a tenth; the profile's retries submit it anew."""
+    rule = on_slurm.folder / "workflow" / "rules" / "encoding.smk"
+    rule.write_text(rule.read_text().replace("needs(4000, 30)", "needs(200, 10)"))
+    last = cluster.last()
+    said = done(on_slurm, "encoding")
+    tries = [job for job in since(cluster, last) if job.rule == "encode"]
+    assert [job.state for job in tries] == ["OUT_OF_MEMORY"] * (len(tries) - 1) + ["COMPLETED"] and len(tries) > 1
+    assert [(job.memory_mb, job.minutes) for job in tries] == [(200 * n, 10 * n) for n in range(1, len(tries) + 1)]
+    assert "OUT_OF_MEMORY" in said
+
+
+@pytest.mark.slow
+@with_accounting
+@pytest.mark.parametrize(
+    "gpu, asked",
+    [("--gres=gpu:1", "gres:gpu:1"), ("--gpus=fake:1", "gres:gpu:fake:1"), ("--gres=gpu:fake:1", "gres:gpu:fake:1")],
+)
+def test_a_site_s_names(cluster, on_slurm, gpu, asked):
+    names = {"account": "lab", "partition": "cpu", "gpu_partition": "gpu", "gpu": gpu}
+    last = cluster.last()
+    done(on_slurm, "training", overlay=on_slurm.overlay("site.yaml", cluster=names))
+    found = {job.rule: (job.partition, job.gpu) for job in since(cluster, last)}
+    assert found["train"] == found["autoencode"] == ("gpu", asked)
+    assert found["encode"] == found["read_rows"] == ("cpu", "")
+
+
+@pytest.mark.slow
+@with_accounting
+def test_job_arrays(cluster, on_slurm, finished):
+    overlay = on_slurm.overlay("small.yaml", sampling={"shard_size": 1000})
+    done(on_slurm, "filtering", "--slurm-array-jobs", "all", overlay=overlay)
+    states = {job.state for job in cluster.jobs()}
+    assert states == {"COMPLETED"}
+
+
+@pytest.mark.slow
+@with_accounting
+def test_training_over_its_time_limit_goes_on_from_its_checkpoint(cluster, on_slurm, tmp_path):
+    """One minute, then two, then three: Slurm sends SIGTERM, the job saves, the next attempt goes on there."""
+    settings = {"likelihood_epochs": 400, "adversarial_epochs": 1, "batch_size": 128}
+    slow = {"training": {"settings": settings, "runtime": 1, "autoencoder": {"epochs": 1}}}
+    overlay = on_slurm.overlay("slow.yaml", **slow)
+    last = cluster.last()
+    said = done(on_slurm, "training", overlay=overlay)
+    tries = [job for job in since(cluster, last) if job.rule == "train"]
+    assert [job.state for job in tries[:-1]] == ["TIMEOUT"] * (len(tries) - 1) and len(tries) > 1
+    assert [job.minutes for job in tries] == list(range(1, len(tries) + 1))
+    assert "TIMEOUT" in said
+    log = (on_slurm.folder / "logs" / "small" / "training.log").read_text()
+    assert re.search(r"resuming after epoch \d+", log)
+    through = on_slurm.new(on_slurm.folder, tmp_path / "through")
+    overlay = through.overlay("slow.yaml", **slow)
+    assert super(type(through), through).start("training", overlay=overlay).wait() == 0
+    for name in ("generator.safetensors", "history.parquet", "epoch_samples.parquet"):
+        assert (on_slurm.results / "training" / name).read_bytes() == (through.results / "training" / name).read_bytes()
+
+
+@pytest.mark.slow
+@with_accounting
+def test_two_campaigns_in_one_checkout(cluster, on_slurm, finished):
+    """They run beside each other; a second run of one of them is refused, and says why."""
+    on_slurm.overlay("other.yaml", campaign="other")
+    both = [on_slurm.start(overlay=name) for name in ("small.yaml", "other.yaml")]
+    time.sleep(15)
+    again = on_slurm.run(overlay="small.yaml")
+    assert again.returncode != 0
+    assert re.search(rf"campaign 'small' is taken by process {both[0].pid} on .*; wait for that run", again.stdout)
+    for process in both:
+        said, _ = process.communicate()
+        assert process.returncode == 0, said[-3000:]
+    ours = on_slurm.files()
+    assert ours == finished.files()
+    other = {
+        path.relative_to(on_slurm.results.parent / "other")
+        for path in (on_slurm.results.parent / "other").rglob("*.parquet")
+    }
+    assert {str(path) for path in other} == {name for name in ours if name.endswith(".parquet")}
+
+
+@pytest.mark.slow
+def test_a_config_edited_while_jobs_wait_is_not_half_used(cluster, on_slurm):
+    process = on_slurm.start("encoding")
+    while not (on_slurm.results / "database" / "rows.parquet").exists():
+        time.sleep(0.2)
+        assert process.poll() is None
+    on_slurm.overlay("small.yaml", encoding={"holdout_share": 0.5})
+    said, _ = process.communicate()
+    assert process.returncode != 0 and "the config was edited since this run began" in said
+    assert not (on_slurm.results / "encoding" / "split.parquet").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_the_jobs(cluster, on_slurm):
+    last = cluster.last()
+    process = on_slurm.start("training")
+    while not any(job.rule == "train" and job.state == "RUNNING" for job in since(cluster, last)):
+        time.sleep(0.2)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    time.sleep(12)
+    assert {job.state for job in since(cluster, last)} <= {"COMPLETED", "CANCELLED"}
+    done(on_slurm, "training")
+
+
+@pytest.mark.slow
+@with_accounting
+def test_the_default_campaign(cluster, root, tmp_path, on_slurm):
+    """The embedded database at its full size."""
+    (on_slurm.folder / "default.yaml").write_text("campaign: default\n")
+    last = cluster.last()
+    done(on_slurm, overlay="default.yaml")
+    jobs = since(cluster, last)
+    assert len(jobs) <= 60 and {job.state for job in jobs} == {"COMPLETED"}
+    assert len(list((on_slurm.folder / "results" / "default" / "export" / "POSCAR").iterdir())) == 50
