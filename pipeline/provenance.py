@@ -4,7 +4,7 @@ import ast
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +42,21 @@ def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def list_digest(paths: Iterable[str | Path]) -> str:
+    """SHA-256 of what ``sha256sum PATH...`` prints: names and contents, whatever the files' times.
+
+    A file that may not be read counts by its name alone.
+    """
+    lines = hashlib.sha256()
+    for path in paths:
+        try:
+            digest = file_digest(path)
+        except OSError:
+            digest = "unreadable"
+        lines.update(f"{digest}  {path}\n".encode(errors="surrogateescape"))
+    return lines.hexdigest()
 
 
 def derived_seed(seed: int, *keys: object) -> int:

@@ -1,6 +1,8 @@
 """Digests see what code does and nothing else; seeds are stable."""
 
 import hashlib
+import os
+import subprocess
 from textwrap import dedent
 
 import pytest
@@ -144,6 +146,17 @@ def test_derived_seed():
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert provenance.derived_seed(1, "1") != provenance.derived_seed(1, 1)
     assert provenance.derived_seed(1, "a", "b") != provenance.derived_seed(1, "a, b")
+
+
+def test_list_digest_is_that_of_sha256sum(tmp_path):
+    paths = [tmp_path / "b b", tmp_path / "a"]
+    for path in paths:
+        path.write_text(path.name)
+    lines = subprocess.run(["sha256sum", *paths], capture_output=True, check=True).stdout
+    assert provenance.list_digest(paths) == hashlib.sha256(lines).hexdigest()
+    os.utime(paths[0], (0, 0))
+    assert provenance.list_digest(paths) == hashlib.sha256(lines).hexdigest()
+    assert provenance.list_digest([*paths, tmp_path / "gone"]) != hashlib.sha256(lines).hexdigest()
 
 
 def test_record(tmp_path):
