@@ -129,19 +129,25 @@ def distance_matrix(cell: Cell, within: float = np.inf) -> np.ndarray:
     lengths = np.linalg.norm(cell.lattice, axis=1)
     if cell.volume <= 1e-9 * lengths.prod():
         return np.zeros((n, n))
-    difference = cell.fractional[:, None] - cell.fractional[None]
+    lattice, fractional = cell.lattice, cell.fractional
+    if lengths.prod() > 4 * cell.volume:  # millions of images lie near in a skewed cell, over its shortest vectors few
+        from ase.geometry.minkowski_reduction import minkowski_reduce
+
+        lattice, operation = minkowski_reduce(lattice)
+        fractional = fractional @ np.linalg.inv(operation)
+    difference = fractional[:, None] - fractional[None]
     difference -= np.rint(difference)
-    vectors = difference @ cell.lattice
+    vectors = difference @ lattice
     nearest = np.linalg.norm(vectors, axis=2)
-    np.fill_diagonal(nearest, lengths.min())
+    np.fill_diagonal(nearest, np.linalg.norm(lattice, axis=1).min())
     # A vector of length d crosses at most d / height lattice planes; the differences are wrapped to half a vector.
     bound = min(nearest.max(), max(nearest.min(), within))
-    heights = 1 / np.linalg.norm(np.linalg.inv(cell.lattice), axis=0)
+    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     reach = np.floor(bound / heights + 0.5 + 1e-9).astype(int)
     for shift in np.ndindex(*(2 * reach + 1)):
         shift = np.array(shift) - reach
         if shift.any():
-            np.minimum(nearest, np.linalg.norm(vectors + shift @ cell.lattice, axis=2), out=nearest)
+            np.minimum(nearest, np.linalg.norm(vectors + shift @ lattice, axis=2), out=nearest)
     return nearest
 
 

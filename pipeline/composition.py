@@ -239,7 +239,7 @@ def parse_formula(formula: str) -> dict[int, int]:
             fractional, zero or above 65,535.
     """
     if len(formula) > MAX_FORMULA_LENGTH:
-        raise ValueError(f"formula '{formula[:20]}...': {len(formula)} characters, {MAX_FORMULA_LENGTH} can be read")
+        raise ValueError(f"formula {formula[:20]!r}...: {len(formula)} characters, {MAX_FORMULA_LENGTH} can be read")
     levels: list[dict[int, int]] = [{}]
     end = 0
     for match in _TOKEN.finditer(formula):

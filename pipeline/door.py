@@ -73,4 +73,5 @@ def _line(error: Exception, snakemake) -> str:
     if isinstance(error, MemoryError):
         asked = snakemake.resources.get("mem_mb", "?")
         return f"out of memory, the rule asks for {asked} MB ({error}); run with more, or with smaller shards"
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # no file steers the terminal

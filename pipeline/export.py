@@ -20,6 +20,8 @@ from pipeline.structures.schema import STRUCTURES
 
 TOLERANCE = 1e-6  # angstrom for lattice vectors, fraction of a lattice vector for sites
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]+")
+# What makes a spreadsheet run a text; some take the wide forms of East Asian keyboards for the same.
+_LIVE = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _MEANING = {field.name: field.metadata[b"description"].decode() for field in STRUCTURES.fields}
 _MANIFEST = {
     "id": "candidate: reduced formula and a hash of its cell",
@@ -182,7 +184,8 @@ def _replace(output: Path, new: Path, previous: Path) -> None:
         if previous.exists():
             previous.rename(output)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    for left in output.parent.glob(f".{output.name}.*"):  # the earlier one, and what killed processes left
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_poscar(folder: Path, row: dict, cell: Cell) -> str:
@@ -218,5 +221,5 @@ def _field(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return f"'{value}" if value.startswith(_LIVE) else value
     return f"{value:.6g}" if isinstance(value, float) else str(value)

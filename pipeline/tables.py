@@ -4,6 +4,7 @@ A stage declares each of its tables once, as a :class:`Table`; :func:`write` and
 appear under their final name only when they are whole, and carry their provenance in the schema metadata.
 """
 
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -56,6 +57,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -102,7 +105,10 @@ def read(
     """
     names = [field.name for field in table.fields] if columns is None else list(columns)
     try:
-        found = pq.read_schema(path)
+        about = pq.read_metadata(path)
+        if about.num_rows != sum(about.row_group(i).num_rows for i in range(about.num_row_groups)):
+            raise OSError("its footer tells two numbers of rows")  # the one part of a file without a check sum
+        found = about.schema.to_arrow_schema()
         for name in names:
             declared = table.schema.field(name)
             if name not in found.names or found.field(name).type != declared.type:
@@ -148,7 +154,7 @@ def read_json(path: str | os.PathLike):
     """Read JSON; a damaged file is named in the error."""
     try:
         return json.loads(Path(path).read_text())
-    except ValueError as error:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and rerun the stage that writes it") from error
 
 

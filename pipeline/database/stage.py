@@ -10,9 +10,13 @@ from tqdm import tqdm
 from pipeline.cells import to_columns
 from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean
+from pipeline.database.records import Row
 from pipeline.database.schema import ENTRIES, REJECTS, TARGETS
-from pipeline.database.sources import Row, read_source
+from pipeline.database.sources import read_source
 from pipeline.tables import read, write, write_json
+
+# More than any public database holds; a row takes about 0.6 kB of memory.
+MAX_ROWS = 10_000_000
 
 
 def read_rows(
@@ -33,7 +37,8 @@ def read_rows(
         provenance: Stored in the tables.
 
     Raises:
-        ValueError: No rows, or too many rejects; these are then in ``refused.parquet`` beside ``rejects_path``.
+        ValueError: No rows, more than ``MAX_ROWS``, or too many rejects; these are then in ``refused.parquet`` beside
+            ``rejects_path``.
     """
     good, rejects = [], []
     seen: dict[str, int | None] = {}
@@ -45,6 +50,11 @@ def read_rows(
             good.append(row)
         else:
             rejects.append(row)
+        if len(good) + len(rejects) > MAX_ROWS:
+            raise ValueError(
+                f"database.source: '{source['path']}' holds more than {MAX_ROWS} rows; take a part of it, "
+                "such as one entry of each formula"
+            )
     n_in = len(good) + len(rejects)
     if n_in == 0:
         raise ValueError(f"database.source: '{source.get('path', source['kind'])}' holds no rows")

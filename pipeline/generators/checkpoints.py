@@ -1,5 +1,6 @@
 """A training run that can be killed: checkpoints, history, and samples of each epoch."""
 
+import hashlib
 import json
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -155,15 +156,20 @@ class Progress:
             "recorded": [{name: float(value) for name, value in row.items()} for row in self._recorded],
         }
         with atomic(self.path) as temporary:
-            save_file(tensors, temporary, {"kimberlite": json.dumps(about)})
+            said = json.dumps(about)
+            save_file(tensors, temporary, {"kimberlite": said, "sha256": _digest(said, tensors)})
 
     def _restore(self) -> None:
         if self.path is None or not self.path.exists():
             return
         try:
             with safe_open(self.path, "pt") as file:
-                about = json.loads((file.metadata() or {}).get("kimberlite", "{}"))
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            said = metadata.get("kimberlite", "{}")
+            if metadata.get("sha256") != _digest(said, tensors):
+                raise ValueError("its check sum differs")
+            about = json.loads(said)
         except (SafetensorError, OSError, ValueError) as error:
             print(f"{self.path} is damaged ({error}): training starts afresh", file=sys.stderr)
             return
@@ -226,6 +232,11 @@ def _set_random(states: dict[str, torch.Tensor]) -> None:
 def _under(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     prefix = f"{name}/"
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _digest(said: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Check sum of all that a checkpoint holds: safetensors has none of its own."""
+    return hashlib.sha256(save(tensors, {"kimberlite": said})).hexdigest()
 
 
 def _tensors(part: nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

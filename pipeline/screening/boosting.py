@@ -2,11 +2,15 @@
 
 import gzip
 import re
+import zlib
 from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
 
+from pipeline.screening.trees import check
+
+MAX_MODEL_BYTES = 1 << 28  # the largest that is shipped takes 7 MB
 COMMON = {
     "feature_fraction": 0.5,
     "bagging_fraction": 0.8,
@@ -64,7 +68,13 @@ def train(
 
 
 def predict(booster: lgb.Booster, features_NF: np.ndarray, threads: int) -> np.ndarray:
-    """The booster's value for each row, float64 of shape (N,)."""
+    """The booster's value for each row, float64 of shape (N,).
+
+    Raises:
+        ValueError: The booster was trained on another number of features.
+    """
+    if features_NF.shape[1] != booster.num_feature():
+        raise ValueError(f"a LightGBM model of {booster.num_feature()} features was given {features_NF.shape[1]}")
     return booster.predict(features_NF, num_threads=threads) if len(features_NF) else np.zeros(0)
 
 
@@ -78,10 +88,14 @@ def load(path: Path) -> lgb.Booster:
     """Read a booster written by :func:`save`.
 
     Raises:
-        ValueError: The file is missing or damaged.
+        ValueError: The file is missing, damaged, or holds something else.
     """
     try:
-        return lgb.Booster(model_str=gzip.decompress(path.read_bytes()).decode())
-    except (OSError, EOFError, ValueError, lgb.basic.LightGBMError) as error:
-        reason = str(error).splitlines()[0]
+        with gzip.open(path) as handle:
+            text = handle.read(MAX_MODEL_BYTES + 1)
+        if len(text) > MAX_MODEL_BYTES:
+            raise ValueError(f"unpacks to more than {MAX_MODEL_BYTES} bytes")
+        return lgb.Booster(model_str=check(text.decode("ascii")))
+    except (OSError, EOFError, zlib.error, ValueError, lgb.basic.LightGBMError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ValueError(f"{path}: no gzipped LightGBM model ({reason}); restore it or train the model anew") from error

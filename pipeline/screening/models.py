@@ -4,6 +4,7 @@ Suffixes: N formulas.
 """
 
 import importlib.metadata
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import tables
-from pipeline.composition import Compositions
+from pipeline.composition import ATOMIC_NUMBERS, Compositions
 from pipeline.provenance import derived_seed
 
 FORMATION_ENERGY = "formation_energy_ev_per_atom"
@@ -148,12 +149,37 @@ def read_description(folder: str | Path, target: str) -> dict:
     """Read `model.json` of a folder and hold it to the target it is asked for.
 
     Raises:
-        ValueError: The folder holds no model, or one of another property.
+        ValueError: The folder holds no model, one of another property, or a description that no model has.
     """
     path = Path(folder) / DESCRIPTION_FILE
     if not path.is_file():
         raise ValueError(f"{folder}: no property model here ({DESCRIPTION_FILE} is missing); train one or name another")
     description = tables.read_json(path)
-    if description.get("target") != target:
-        raise ValueError(f"{path}: this model predicts '{description.get('target')}', '{target}' was asked for")
+    if not isinstance(description, dict) or description.get("target") != target:
+        found = description.get("target") if isinstance(description, dict) else description
+        raise ValueError(f"{path}: this model predicts {str(found)[:50]!r}, '{target}' was asked for")
+    if fault := _fault(description):
+        raise ValueError(f"{path}: {fault}; restore the folder or train the model anew")
     return description
+
+
+def _fault(description: dict) -> str | None:
+    """Why predictions cannot use the description, None if they can."""
+    elements, factors = description.get("elements"), description.get("interval_factors")
+    if not isinstance(elements, list) or not elements or not all(map(_is_symbol, elements)):
+        return "'elements' is no list of element symbols"
+    if len(set(elements)) < len(elements):
+        return "'elements' names one of them twice"
+    if not isinstance(factors, list) or len(factors) != 2 or not all(map(_is_finite, factors)) or min(factors) < 0:
+        return "'interval_factors' is no list of two numbers from 0"
+    if description["target"] == BAND_GAP and not _is_finite(description.get("nonmetal_threshold")):
+        return "'nonmetal_threshold' is no number"
+    return None
+
+
+def _is_symbol(value: object) -> bool:
+    return isinstance(value, str) and value in ATOMIC_NUMBERS
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

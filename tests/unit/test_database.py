@@ -15,9 +15,11 @@ import pytest
 
 from pipeline.cells import Cell, from_table
 from pipeline.composition import Compositions
+from pipeline.database.archives import MAX_SITES, lattice_from_parameters
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean, symbols_to_numbers
+from pipeline.database.records import MAX_ID_LENGTH, MAX_RECORD
 from pipeline.database.schema import ENTRIES, REJECTS
-from pipeline.database.sources import MAX_ID_LENGTH, MAX_SITES, lattice_from_parameters, read_source
+from pipeline.database.sources import read_source
 from pipeline.database.stage import clean_rows, read_rows
 from pipeline.tables import provenance, read, read_json
 
@@ -222,7 +224,9 @@ GOOD = "good,MgO,-3,4"
         ("x,NaCl,1", "3 fields where the header has 4"),
         ("x,NaCl,1,1,1", "5 fields where the header has 4"),
         ("x" * (MAX_ID_LENGTH + 1) + ",NaCl,1,1", "201 characters"),
-        ("x," + "N" * 10_000_000 + ",1,1", "no CSV: field larger than field limit"),
+        ("x," + "N" * 1_000_000 + ",1,1", "no CSV: field larger than field limit"),
+        ("x," + "N" * 10_000_000 + ",1,1", f"no CSV: the line has more than {MAX_RECORD} characters"),
+        ("x,NaCl,1,1" + "," * 2_000_000, "2000004 fields where the header has 4"),
         ("x,NaCl\x00,1,1", "cannot be read at"),
         ('x,"Na"Cl,1,1', "no CSV: ',' expected"),
     ],
@@ -252,7 +256,8 @@ def test_a_bad_row_of_csv_is_rejected_with_file_line_and_reason(run, bad, reason
         ('{"name": "x", "formula": "Na\\ud800", "energy": 1}', "cannot be read"),
         ('{"name": "x", "energy": 1}', "formula '': cannot be read"),
         ('{"formula": "NaCl", "energy": 1}', "column 'name' is empty"),
-        ('{"name": "' + "x" * 10_000_000 + '", "formula": "NaCl"}', "10000000 characters"),
+        ('{"name": "' + "x" * 1_000_000 + '", "formula": "NaCl"}', "1000000 characters"),
+        ('{"name": "' + "x" * 10_000_000 + '", "formula": "NaCl"}', f"the line has more than {MAX_RECORD} characters"),
     ],
 )
 def test_a_bad_line_of_jsonl_is_rejected_with_file_line_and_reason(run, bad, reason):
@@ -263,6 +268,30 @@ def test_a_bad_line_of_jsonl_is_rejected_with_file_line_and_reason(run, bad, rea
     assert reason in rejects[0]["reason"] and len(rejects[0]["reason"]) < 300
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"formula": "\x1b[31mNa" * 50}, "350 characters, 200 can be read"),
+        ({"formula": "Na\x00Cl"}, r"cannot be read at '\x00Cl'"),
+        ({"energy": "\x1b[31m"}, r"'\x1b[31m' is no number"),
+        ({"energy": "\u202e1"}, r"'\u202e1' is no number"),
+        ({"name": "a\x1b[31mb"}, r"column 'name' holds characters that cannot be printed: a\x1b[31mb"),
+        ({"name": "a\u2028b"}, r"cannot be printed: a\u2028b"),
+    ],
+)
+def test_a_reason_never_steers_the_terminal(run, change, reason):
+    good = {"name": "good", "formula": "MgO", "energy": -3, "gap": 4}
+    entries, rejects, _ = run("x.jsonl", as_jsonl([good, {**good, "name": "bad", **change}]))
+    assert [entry["id"] for entry in entries] == ["good"]
+    assert reason in rejects[0]["reason"] and rejects[0]["reason"].isprintable() and rejects[0]["id"].isprintable()
+
+
+def test_a_value_that_its_unit_makes_infinite(run):
+    columns = {"formula": "formula", "volume_a3_per_atom": {"column": "x", "unit": "nm^3/atom"}}
+    _, rejects, _ = run("x.csv", "formula,x\nNaCl,1e307\nMgO,1\n", columns)
+    assert [row["reason"] for row in rejects] == ["column 'x': '1e307' is not finite"]
+
+
 def test_a_bad_row_of_parquet_is_rejected_with_its_number(run):
     records = [*RECORDS, {"name": "d", "formula": "Qq", "energy": 1.0, "gap": None}]
     entries, rejects, _ = run("x.parquet", as_parquet(records))
@@ -271,9 +300,9 @@ def test_a_bad_row_of_parquet_is_rejected_with_its_number(run):
 
 
 def test_lines_count_embedded_newlines(run):
-    text = 'name,formula,energy,gap\n"a\nb",NaCl,1,1\n"c\r\n\nd",Zz,1,1\ne,Yy,1,1\n'
+    text = 'note,name,formula,energy,gap\n"a\nb",a,NaCl,1,1\n"c\r\n\nd",c,Zz,1,1\n,e,Yy,1,1\n'
     entries, rejects, _ = run("x.csv", text)
-    assert entries[0]["id"] == "a\nb"
+    assert entries[0]["id"] == "a"
     assert [row["line"] for row in rejects] == [4, 7]
 
 
@@ -460,6 +489,15 @@ def test_damaged_archives(run):
                 run.source({"kind": "structures", "path": str(path)})
             except ValueError as error:
                 assert str(path) in str(error)
+
+
+def test_the_check_sum_of_a_packed_tar_is_read(run):
+    path = as_tar(run.folder)
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"cells\.tar\.gz: the archive is damaged .*CRC"):
+        run.source({"kind": "structures", "path": str(path)})
 
 
 JSON_CELL = {"id": "m1", "cell": [4, 4, 4, 90, 90, 90], "el": ["Cs", "Cl"], "frac": [[0, 0, 0], [0.5, 0.5, 0.5]]}

@@ -9,7 +9,8 @@ from pipeline.provenance import source_digest
 
 RESULTS = f"results/{config['campaign']}"
 MODELS = config["screening"]["models"]
-COMMAND = " --configfile ".join(["snakemake --cores 2", *map(str, workflow.overwrite_configfiles or [])])
+OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or []]
+COMMAND = " ".join(["snakemake --cores 2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])])
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
 # Shards of the draws and partitions of the tables; two at least, for two cores.
