@@ -4,14 +4,12 @@ A sample's partition depends on its composition alone, and its place in a partit
 whatever the number of jobs.
 """
 
-import json
 import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from pipeline.composition import ATOMIC_NUMBERS, COUNTS, ELEMENTS, Compositions, concatenate
@@ -19,6 +17,7 @@ from pipeline.generators import load
 from pipeline.provenance import derived_seed
 from pipeline.tables import Table, column, read, read_json, write, write_json
 from pipeline.training.settings import pick_device, settings_of
+from pipeline.weights import read_weights
 
 N_DRAWN = column("n_drawn", pa.int32(), "times that the generator drew the composition")
 DRAWN = Table("drawn", (column("partition", pa.int32(), "hash partition, ascending"), N_DRAWN, ELEMENTS, COUNTS))
@@ -57,13 +56,9 @@ def draw(
     """
     torch.set_num_threads(1)  # several jobs share a machine; and the same sums whatever the number of cores
     try:
-        with safe_open(generator_path, "pt") as file:
-            about = json.loads(file.metadata()["kimberlite"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{generator_path}: no whole safetensors file ({error}); delete it and rerun training"
-        ) from error
+        weights, about = read_weights(generator_path)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it and rerun training") from error
     module = load(about["generator"])
     settings = settings_of(module, about["preset"], about["overrides"])
     vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(vocabulary_path)["elements"]]

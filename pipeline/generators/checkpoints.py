@@ -1,7 +1,5 @@
 """A training run that can be killed: checkpoints, history, and samples of each epoch."""
 
-import hashlib
-import json
 import signal
 import sys
 import time
@@ -11,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
 from torch import nn
 from tqdm import tqdm
 
 from pipeline.composition import Compositions, concatenate
 from pipeline.generators import Batch
 from pipeline.provenance import derived_seed
-from pipeline.tables import atomic
+from pipeline.weights import read_weights, write_weights
 
 FILE = "last.safetensors"
 SAVE_EVERY_S = 600.0  # within an epoch: what a kill without warning may cost
@@ -155,23 +151,15 @@ class Progress:
             "step": self._step,
             "recorded": [{name: float(value) for name, value in row.items()} for row in self._recorded],
         }
-        with atomic(self.path) as temporary:
-            said = json.dumps(about)
-            save_file(tensors, temporary, {"kimberlite": said, "sha256": _digest(said, tensors)})
+        write_weights(self.path, tensors, about)
 
     def _restore(self) -> None:
         if self.path is None or not self.path.exists():
             return
         try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            said = metadata.get("kimberlite", "{}")
-            if metadata.get("sha256") != _digest(said, tensors):
-                raise ValueError("its check sum differs")
-            about = json.loads(said)
-        except (SafetensorError, OSError, ValueError) as error:
-            print(f"{self.path} is damaged ({error}): training starts afresh", file=sys.stderr)
+            tensors, about = read_weights(self.path)
+        except ValueError as error:
+            print(f"{error}: training starts afresh", file=sys.stderr)
             return
         if about.get("fingerprint") != self.fingerprint:
             print(f"{self.path} is of other code, settings or data: training starts afresh", file=sys.stderr)
@@ -232,11 +220,6 @@ def _set_random(states: dict[str, torch.Tensor]) -> None:
 def _under(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     prefix = f"{name}/"
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _digest(said: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Check sum of all that a checkpoint holds: safetensors has none of its own."""
-    return hashlib.sha256(save(tensors, {"kimberlite": said})).hexdigest()
 
 
 def _tensors(part: nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

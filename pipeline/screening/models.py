@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from pipeline import tables
 from pipeline.composition import ATOMIC_NUMBERS, Compositions
-from pipeline.provenance import derived_seed
+from pipeline.provenance import derived_seed, file_digest
 
 FORMATION_ENERGY = "formation_energy_ev_per_atom"
 BAND_GAP = "band_gap_ev"
 DESCRIPTION_FILE, PARITY_FILE, CARD_FILE = "model.json", "parity.parquet", "README.md"
+WEIGHTS = (".safetensors", ".gz")
 MIN_FORMULAS_OF_ELEMENT = 10
 PARITY_ROWS = 3000
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -149,7 +150,8 @@ def read_description(folder: str | Path, target: str) -> dict:
     """Read `model.json` of a folder and hold it to the target it is asked for.
 
     Raises:
-        ValueError: The folder holds no model, one of another property, or a description that no model has.
+        ValueError: The folder holds no model, one of another property, a description that no model has, or other
+            weights than those described.
     """
     path = Path(folder) / DESCRIPTION_FILE
     if not path.is_file():
@@ -158,9 +160,23 @@ def read_description(folder: str | Path, target: str) -> dict:
     if not isinstance(description, dict) or description.get("target") != target:
         found = description.get("target") if isinstance(description, dict) else description
         raise ValueError(f"{path}: this model predicts {str(found)[:50]!r}, '{target}' was asked for")
-    if fault := _fault(description):
+    if fault := _fault(description) or _changed(Path(folder), description):
         raise ValueError(f"{path}: {fault}; restore the folder or train the model anew")
     return description
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the weights in a folder, by name: `model.json` lists them, and so its own hash names them too."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS)
+    return {path.name: file_digest(path) for path in files}
+
+
+def _changed(folder: Path, description: dict) -> str | None:
+    listed, found = description.get("sha256"), digests(folder)
+    if not isinstance(listed, dict):
+        return "'sha256' does not list the weights"
+    odd = next((name for name in sorted(listed.keys() | found.keys()) if listed.get(name) != found.get(name)), None)
+    return odd and f"'{odd}' is not the file whose check sum is listed"
 
 
 def _fault(description: dict) -> str | None:

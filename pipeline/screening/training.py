@@ -148,6 +148,7 @@ def fit(
     models.write_parity(folder, target, sets[TEST], prediction, uncertainty, provenance)
     with tables.atomic(folder / models.CARD_FILE) as path:
         path.write_text(_card(description, source["card"]))
+    description["sha256"] = models.digests(folder)
     tables.write_json(folder / models.DESCRIPTION_FILE, description)
     return description
 

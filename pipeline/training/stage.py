@@ -1,20 +1,19 @@
 """The stage's entry point: train the generator, and keep its weights, its history and samples of each epoch."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import save_file
 
 from pipeline.composition import COUNTS, ELEMENTS, Compositions, concatenate
 from pipeline.generators import load
 from pipeline.generators.checkpoints import Progress
-from pipeline.tables import Table, atomic, column, write
+from pipeline.tables import Table, column, write
 from pipeline.training.data import fingerprint, read_encoded
 from pipeline.training.settings import pick_device, settings_of
+from pipeline.weights import write_weights
 
 SAMPLES_PER_EPOCH = 2000
 
@@ -85,7 +84,5 @@ def train(
     epochs = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
     write(epoch_samples_path, EPOCH_SAMPLES, {"epoch": epochs, **drawn.columns()}, provenance)
     about = {"generator": generator, "preset": preset, "overrides": overrides, "provenance": provenance}
-    with atomic(generator_path) as temporary:
-        # One key: several would be written in an order that changes from run to run.
-        save_file(weights, temporary, {"kimberlite": json.dumps(about, sort_keys=True)})
+    write_weights(generator_path, weights, about)
     progress.finished()

@@ -1,11 +1,8 @@
 """Drawing by blocks and collecting by hash: the same samples whatever the number of jobs, none lost, none twice."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from pipeline.composition import Compositions, parse_formula
 from pipeline.generators import Batch, matgan
@@ -14,6 +11,7 @@ from pipeline.provenance import derived_seed
 from pipeline.sampling import DRAWN, SAMPLES, collect, draw, partition_of
 from pipeline.tables import read, read_json, write_json
 from pipeline.training.settings import settings_of
+from pipeline.weights import read_weights, write_weights
 
 ELEMENTS = ["O", "Na", "Al", "Cl", "Fe"]
 N_SAMPLES, BLOCK = 950, 100
@@ -33,7 +31,7 @@ def generator(tmp_path_factory):
         last.weight /= last(inner).std()
         last.bias.fill_(-2)
     about = {"generator": "matgan", "preset": "default", "overrides": OVERRIDES}
-    save_file(weights_of(network), folder / "generator.safetensors", {"kimberlite": json.dumps(about)})
+    write_weights(folder / "generator.safetensors", weights_of(network), about)
     write_json(folder / "vocabulary.json", {"elements": ELEMENTS})
     return folder
 
@@ -90,7 +88,7 @@ def test_counts_add_up(generator, tmp_path):
 def test_samples_are_what_the_generator_draws(generator, tmp_path):
     """Counted by hand from the blocks' own draws."""
     parts, _ = sampled(generator, tmp_path, 3, partitions=4)
-    weights = load_file(generator / "generator.safetensors")
+    weights, _ = read_weights(generator / "generator.safetensors")
     settings = settings_of(matgan, "default", OVERRIDES)
     expected = {}
     for block in range(10):
@@ -147,12 +145,12 @@ def test_partitions_of_more_rows_than_a_row_group(generator, tmp_path, monkeypat
 def test_truncated_weights(generator, tmp_path, end):
     path = tmp_path / "generator.safetensors"
     path.write_bytes((generator / "generator.safetensors").read_bytes()[:end])
-    with pytest.raises(ValueError, match=r"generator\.safetensors: no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"generator\.safetensors: no whole file of weights"):
         sampled(generator, tmp_path, 1, generator_path=path)
 
 
 def test_missing_weights(generator, tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere: no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"nowhere: no whole file of weights"):
         sampled(generator, tmp_path, 1, generator_path=tmp_path / "nowhere")
 
 

@@ -1,7 +1,6 @@
 """The training stage: settings, data, the files it writes, and a run that is killed."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors import safe_open
 
 from pipeline.composition import Compositions
 from pipeline.encoding import SPLIT, tensors_table
@@ -23,6 +21,7 @@ from pipeline.training.autoencoder import AutoencoderSettings, autoencode
 from pipeline.training.data import read_encoded
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.training.stage import EPOCH_SAMPLES, SAMPLES_PER_EPOCH, history_table, train
+from pipeline.weights import read_weights
 
 ELEMENTS = ["Li", "O", "Na", "Cl", "Fe"]
 OVERRIDES = {"epochs": 2, "batch_size": 16}
@@ -124,10 +123,8 @@ def test_what_the_stage_writes(tmp_path):
         "history.parquet",
     ]
     assert not list((out / "checkpoints").iterdir())
-    with safe_open(out / "generator.safetensors", "pt") as file:
-        about = json.loads(file.metadata()["kimberlite"])
-        network = matgan.Generator(len(ELEMENTS), "icsd_mp")
-        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    weights, about = read_weights(out / "generator.safetensors")
+    matgan.Generator(len(ELEMENTS), "icsd_mp").load_state_dict(weights)
     assert (about["generator"], about["preset"], about["overrides"]) == ("matgan", "default", OVERRIDES)
     assert about["provenance"]["code"] == "c0de"
     names = [name for name in names_in(out / "history.parquet") if name != "epoch"]
