@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from pipeline.locks import claim
-from pipeline.provenance import record
+from pipeline.provenance import record, seal, verify
 
 
 class _Tee:
@@ -58,9 +58,13 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
     with log:
         sys.stdout = sys.stderr = _Tee(sys.stderr, log)
         try:
+            for path in snakemake.input:
+                verify(path)
             params = snakemake.params
             files = {name: snakemake.input[name] for name in inputs}
             yield record(snakemake.rule, params.code, params.get("settings", {}), params.get("seed"), files)
+            for path in snakemake.output:
+                seal(path)
         except (ValueError, OSError, MemoryError) as error:
             traceback.print_exc(file=log)
             print(f"kimberlite: {snakemake.rule}: {_line(error, snakemake)}", file=sys.stderr)

@@ -59,6 +59,26 @@ def list_digest(paths: Iterable[str | Path]) -> str:
     return lines.hexdigest()
 
 
+def seal_of(path: str | Path) -> Path:
+    """The hidden file beside a stage's output that keeps its digest."""
+    return Path(path).with_name(f".{Path(path).name}.sha256")
+
+
+def seal(path: str | Path) -> None:
+    """Note a file's digest, so that its readers can tell damage from data: JSON and Parquet's footers have none."""
+    seal_of(path).write_text(f"{file_digest(path)}\n")
+
+
+def verify(path: str | Path) -> None:
+    """Hold a file to the digest that :func:`seal` noted; a file without one (the user's own) is taken as it is.
+
+    Raises:
+        ValueError: The bytes are others than its stage wrote.
+    """
+    if seal_of(path).exists() and seal_of(path).read_text().strip() != file_digest(path):
+        raise ValueError(f"{path}: damaged or edited since its stage wrote it; delete it and rerun that stage")
+
+
 def derived_seed(seed: int, *keys: object) -> int:
     """A 63-bit seed for one piece of work, from the campaign's seed and the name of the piece."""
     text = repr((int(seed), *keys)).encode()

@@ -6,7 +6,7 @@ import os
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 
 from pipeline.tables import atomic
 
@@ -14,11 +14,11 @@ Tensors = dict[str, torch.Tensor]
 
 
 def write_weights(path: str | os.PathLike, tensors: Tensors, about: dict) -> None:
-    """Write tensors and what belongs to them, JSON values, atomically; the same content in the same order gives the same bytes."""
+    """Write tensors and what belongs to them (JSON values, in the order given), atomically and always alike."""
     said = json.dumps(about)
     kept = json.dumps({"about": said, "sha256": _digest(tensors, said)})
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {"kimberlite": kept})  # one key: several come in an order that changes
+        temporary.write_bytes(save(tensors, {"kimberlite": kept}))  # one key: several come in an order that changes
 
 
 def read_weights(path: str | os.PathLike) -> tuple[Tensors, dict]:

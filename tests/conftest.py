@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.campaign import Campaign
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +23,13 @@ def data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("KIMBERLITE_DATA does not name a folder with real data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, root) -> Campaign:
+    """A small campaign, run once to its end. Nobody changes it: take a `copy`."""
+    made = Campaign.new(root, tmp_path_factory.mktemp("finished"))
+    said = made.run()
+    assert said.returncode == 0, said.stdout[-5000:]
+    assert made.planned() == set()
+    return made

@@ -37,14 +37,14 @@ def test_the_whole_chain_and_then_another_cutoff(cluster, on_slurm, finished):
 
 
 def test_a_job_killed_for_its_memory_comes_back_with_more(cluster, on_slurm):
-    """The rule's own request is cut to a tenth; the profile's retries submit it anew."""
-    rule = on_slurm.folder / "workflow" / "rules" / "encoding.smk"
-    rule.write_text(rule.read_text().replace("needs(4000, 30)", "needs(200, 10)"))
+    """The rule's own request is cut to a twentieth; the profile's retries submit it anew."""
+    rule = on_slurm.folder / "workflow" / "rules" / "training.smk"
+    rule.write_text(rule.read_text().replace("needs(8000, ", "needs(400, "))
     last = cluster.last()
-    said = done(on_slurm, "encoding")
-    tries = [job for job in since(cluster, last) if job.rule == "encode"]
+    said = done(on_slurm, f"{on_slurm.results.relative_to(on_slurm.folder)}/training/generator.safetensors")
+    tries = [job for job in since(cluster, last) if job.rule == "train"]
     assert [job.state for job in tries] == ["OUT_OF_MEMORY"] * (len(tries) - 1) + ["COMPLETED"] and len(tries) > 1
-    assert [(job.memory_mb, job.minutes) for job in tries] == [(200 * n, 10 * n) for n in range(1, len(tries) + 1)]
+    assert [(job.memory_mb, job.minutes) for job in tries] == [(400 * n, 720 * n) for n in range(1, len(tries) + 1)]
     assert "OUT_OF_MEMORY" in said
 
 

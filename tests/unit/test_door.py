@@ -15,15 +15,23 @@ class Params(SimpleNamespace):
         return getattr(self, name, default)
 
 
+class Named(dict):
+    """Snakemake's inputs: by name, and in a row."""
+
+    def __iter__(self):
+        return iter(self.values())
+
+
 @pytest.fixture
 def job(tmp_path):
     """What Snakemake hands to a script."""
     (tmp_path / "in").write_bytes(b"x")
     return SimpleNamespace(
         rule="cook",
+        output=[],
         log=[str(tmp_path / "logs" / "cook.log")],
         params=Params(code="c0de", seed=3, settings={"x": 1}),
-        input={"food": str(tmp_path / "in"), "other": str(tmp_path / "nowhere")},
+        input=Named(food=str(tmp_path / "in"), other=str(tmp_path / "nowhere")),
     )
 
 
@@ -75,6 +83,22 @@ def test_a_job_that_outlived_its_run_is_not_joined(job, capsys, root):
     with door(job, "food"):
         print("alone")
     assert log(job) == "alone\n"
+
+
+def test_a_damaged_input_is_refused_by_the_next_rule(job, capsys):
+    """What a rule wrote is sealed; a file that no rule wrote is taken as it is."""
+    made = job.input["food"] + ".made"
+    job.output = [made]
+    with door(job, "food"), open(made, "w") as file:
+        file.write("meal")
+    job.input, job.output = Named(food=made), []
+    with door(job, "food"):
+        pass
+    with open(made, "r+") as file:
+        file.write("M")
+    with pytest.raises(SystemExit), door(job, "food"):
+        raise AssertionError("it would be used")
+    assert "in.made: damaged or edited since its stage wrote it; delete it and rerun" in capsys.readouterr().err
 
 
 def test_a_missing_input_is_the_users(job, capsys):

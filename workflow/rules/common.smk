@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from pipeline.locks import claim
-from pipeline.provenance import source_digest
+from pipeline.provenance import seal_of, source_digest
 
 RESULTS = f"results/{config['campaign']}"
 MODELS = config["screening"]["models"]
@@ -40,10 +40,12 @@ def begin():
         LOCK = claim(f"{LOGS}/.lock", f"campaign '{config['campaign']}'", "wait for that run, or end it")
     except (ValueError, OSError) as error:
         fail(error)
-    for folder in ("sampling/samples", "filtering/filtered", "screening/predicted", "screening/screened"):
-        for path in Path(RESULTS, folder).glob("part-*.parquet"):
-            if path.stem.removeprefix("part-") not in PARTS:
+    shards = {f"part-{part}" for part in PARTS} | {f"job-{job}-of-{len(JOBS):04d}" for job in JOBS}
+    for folder in ("sampling/drawn", "sampling/samples", "filtering/filtered", "screening/predicted", "screening/screened"):
+        for path in Path(RESULTS, folder).glob("[jp]*"):
+            if path.stem not in shards:
                 path.unlink()
+                seal_of(path).unlink(missing_ok=True)
 
 
 def check_writable(folder):
@@ -107,7 +109,8 @@ def states_file(oxidation_states):
 def model_folder(target):
     """Folder of the property model that screens for `target`: the config's, or the one that this campaign trains."""
     chosen = MODELS[target]
-    return f"{RESULTS}/screening/models/{target}" if chosen == "train" else Path(workflow.basedir) / chosen
+    shipped = os.path.relpath(Path(workflow.basedir) / chosen)  # so that a moved checkout has nothing to do again
+    return Path(f"{RESULTS}/screening/models/{target}" if chosen == "train" else shipped)
 
 
 def model_files(target):
