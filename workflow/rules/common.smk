@@ -41,7 +41,13 @@ def begin():
     except (ValueError, OSError) as error:
         fail(error)
     shards = {f"part-{part}" for part in PARTS} | {f"job-{job}-of-{len(JOBS):04d}" for job in JOBS}
-    for folder in ("sampling/drawn", "sampling/samples", "filtering/filtered", "screening/predicted", "screening/screened"):
+    for folder in (
+        "sampling/drawn",
+        "sampling/samples",
+        "filtering/filtered",
+        "screening/predicted",
+        "screening/screened",
+    ):
         for path in Path(RESULTS, folder).glob("[jp]*"):
             if path.stem not in shards:
                 path.unlink()
