@@ -73,12 +73,12 @@ rule training:
 
 rule sampling:
     input:
-        expand(rules.collect.output, part=PARTS),
+        expand(rules.collect.output, part=SHARDS),
 
 
 rule filtering:
     input:
-        expand(rules.filter.output, part=PARTS),
+        expand(rules.filter.output, part=SHARDS),
         rules.pass_rates.output,
         rules.filter_history.output,
 

@@ -13,10 +13,9 @@ OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or 
 COMMAND = " ".join(["snakemake --cores 2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])])
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
-# Shards of the draws and partitions of the tables; two at least, for two cores.
+# As many jobs draw as there are partitions of the tables; two at least, for two cores.
 N_SHARDS = max(2, -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"]))
-PARTS = [f"{part:04d}" for part in range(N_SHARDS)]
-JOBS = PARTS
+SHARDS = [f"{shard:04d}" for shard in range(N_SHARDS)]
 
 
 def fail(message):
@@ -40,7 +39,7 @@ def begin():
         LOCK = claim(f"{LOGS}/.lock", f"campaign '{config['campaign']}'", "wait for that run, or end it")
     except (ValueError, OSError) as error:
         fail(error)
-    shards = {f"part-{part}" for part in PARTS} | {f"job-{job}-of-{len(JOBS):04d}" for job in JOBS}
+    shards = {name for shard in SHARDS for name in (f"part-{shard}", f"job-{shard}-of-{N_SHARDS:04d}")}
     for folder in (
         "sampling/drawn",
         "sampling/samples",

@@ -19,7 +19,7 @@ rule filter:
 
 rule pass_rates:
     input:
-        samples=expand(rules.collect.output.samples, part=PARTS),
+        samples=expand(rules.collect.output.samples, part=SHARDS),
         entries=rules.clean_rows.output.entries,
         split=rules.encode.output.split,
     output:

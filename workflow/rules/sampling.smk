@@ -3,8 +3,8 @@ rule draw:
         generator=rules.train.output.generator,
         vocabulary=rules.encode.output.vocabulary,
     output:
-        drawn=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.parquet",
-        counts=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{len(JOBS):04d}.json",
+        drawn=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{N_SHARDS:04d}.parquet",
+        counts=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{N_SHARDS:04d}.json",
     log:
         f"{LOGS}/draw-{{job}}.log",
     conda:
@@ -17,18 +17,18 @@ rule draw:
         settings={
             "n_samples": config["sampling"]["n_samples"],
             "block_size": config["sampling"]["block_size"],
-            "partitions": len(PARTS),
+            "partitions": N_SHARDS,
         },
         seed=SEED,
         device=config["training"]["device"],
-        jobs=len(JOBS),
+        jobs=N_SHARDS,
     script:
         "../scripts/draw.py"
 
 
 rule collect:
     input:
-        drawn=expand(rules.draw.output.drawn, job=JOBS),
+        drawn=expand(rules.draw.output.drawn, job=SHARDS),
         generator=rules.train.output.generator,
     output:
         samples=f"{RESULTS}/sampling/samples/part-{{part}}.parquet",
@@ -43,7 +43,7 @@ rule collect:
         settings={
             "n_samples": config["sampling"]["n_samples"],
             "block_size": config["sampling"]["block_size"],
-            "partitions": len(PARTS),
+            "partitions": N_SHARDS,
         },
         seed=SEED,
     script:

@@ -51,10 +51,10 @@ rule predict:
 
 rule select_candidates:
     input:
-        predicted=expand(rules.predict.output.predicted, part=PARTS),
+        predicted=expand(rules.predict.output.predicted, part=SHARDS),
         entries=rules.clean_rows.output.entries,
     output:
-        screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=PARTS),
+        screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=SHARDS),
         selected=f"{RESULTS}/screening/selected.parquet",
     log:
         f"{LOGS}/select_candidates.log",
