@@ -106,3 +106,8 @@ onsuccess:
     for what, path in (("Report", rules.write_report.output.html), ("POSCARs and manifest", f"{RESULTS}/export")):
         if os.path.exists(path):
             print(f"{what}: {path}")
+
+
+onerror:
+    if config_files() != CONFIG_FILES:
+        print(f"kimberlite: {EDITED}")

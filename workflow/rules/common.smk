@@ -13,6 +13,7 @@ OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or 
 COMMAND = " ".join(["snakemake --cores 2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])])
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
+EDITED = "the config was edited since this run began; put it back, or end the run and start it again"
 # As many jobs draw as there are partitions of the tables; two at least, for two cores.
 N_SHARDS = max(2, -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"]))
 SHARDS = [f"{shard:04d}" for shard in range(N_SHARDS)]
@@ -29,7 +30,13 @@ def check_unedited():
     if workflow.is_main_process:
         os.environ["KIMBERLITE_CONFIG"] = digest
     elif os.environ.get("KIMBERLITE_CONFIG", digest) != digest:
-        fail("the config was edited since this run began; put it back, or end the run and start it again")
+        fail(EDITED)
+
+
+def config_files():
+    """What the config's files hold now."""
+    paths = [Path(path) for path in (f"{workflow.basedir}/config/config.yaml", *OVERLAYS)]
+    return [path.read_bytes() if path.is_file() else None for path in paths]
 
 
 def begin():
@@ -132,5 +139,6 @@ def model_files(target):
 if N_SHARDS > 9999:
     fail(f"sampling.shard_size: {config['sampling']['shard_size']} makes {N_SHARDS} shards, 9999 can be; raise it")
 check_unedited()
+CONFIG_FILES = config_files()
 check_writable(RESULTS)
 check_writable(LOGS)
