@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -59,13 +60,25 @@ class Campaign:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return type(self)(folder, self.results.name)
 
-    def start(self, *arguments: str, overlay: str = "small.yaml", cores: int = 2) -> subprocess.Popen:
-        """Start snakemake in a process group of its own; stdout and stderr together."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores), "--configfile", overlay]
+    def start(
+        self, *arguments: str, overlay: str = "small.yaml", cores: int = 2, under: Sequence[str] = ()
+    ) -> subprocess.Popen:
+        """Start snakemake in a process group of its own, `under` another command; stdout and stderr together."""
+        command = [
+            *under,
+            sys.executable,
+            "-m",
+            "snakemake",
+            *arguments,
+            "--cores",
+            str(cores),
+            "--configfile",
+            overlay,
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONPATH", None)
         return subprocess.Popen(
-            command,
+            [*under, sys.executable, "-m", "snakemake", *arguments, *options],
             cwd=self.folder,
             env=environment,
             text=True,
@@ -74,9 +87,9 @@ class Campaign:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, overlay: str = "small.yaml", cores: int = 2) -> subprocess.CompletedProcess:
-        """Run snakemake to its end."""
-        process = self.start(*arguments, overlay=overlay, cores=cores)
+    def run(self, *arguments: str, **how) -> subprocess.CompletedProcess:
+        """Run snakemake to its end, started as `how` says."""
+        process = self.start(*arguments, **how)
         try:
             said, _ = process.communicate()
         except BaseException:
