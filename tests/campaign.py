@@ -64,17 +64,7 @@ class Campaign:
         self, *arguments: str, overlay: str = "small.yaml", cores: int = 2, under: Sequence[str] = ()
     ) -> subprocess.Popen:
         """Start snakemake in a process group of its own, `under` another command; stdout and stderr together."""
-        command = [
-            *under,
-            sys.executable,
-            "-m",
-            "snakemake",
-            *arguments,
-            "--cores",
-            str(cores),
-            "--configfile",
-            overlay,
-        ]
+        options = ["--cores", str(cores), "--configfile", overlay]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONPATH", None)
         return subprocess.Popen(
