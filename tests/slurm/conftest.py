@@ -18,7 +18,7 @@ NO_SLURM = 3  # the script's exit status where the machine cannot have one
 
 
 class Job(NamedTuple):
-    """What Slurm says of a job; ``gpu`` is its own words, empty where none was asked for."""
+    """What Slurm says of a job; ``gpu`` and ``array`` are its own words, empty where there is none."""
 
     id: int
     rule: str
@@ -27,6 +27,7 @@ class Job(NamedTuple):
     memory_mb: int
     minutes: int
     gpu: str
+    array: str
 
 
 class Cluster:
@@ -56,6 +57,7 @@ def _job(text: str) -> Job:
         int(said["MinMemoryNode"].removesuffix("M")),
         (int(days) * 24 + int(hours)) * 60 + int(minutes),
         said.get("TresPerJob", said.get("TresPerNode", "")),
+        said.get("ArrayJobId", ""),
     )
 
 

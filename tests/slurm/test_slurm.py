@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from tests.campaign import Campaign
+
 with_accounting = pytest.mark.parametrize("cluster", ["sacct"], indirect=True)
 
 
@@ -41,11 +43,14 @@ def test_a_job_killed_for_its_memory_comes_back_with_more(cluster, on_slurm):
     rule = on_slurm.folder / "workflow" / "rules" / "training.smk"
     rule.write_text(rule.read_text().replace("needs(8000, ", "needs(400, "))
     last = cluster.last()
-    said = done(on_slurm, f"{on_slurm.results.relative_to(on_slurm.folder)}/training/generator.safetensors")
+    done(on_slurm, f"{on_slurm.results.relative_to(on_slurm.folder)}/training/generator.safetensors")
     tries = [job for job in since(cluster, last) if job.rule == "train"]
-    assert [job.state for job in tries] == ["OUT_OF_MEMORY"] * (len(tries) - 1) + ["COMPLETED"] and len(tries) > 1
+    assert tries[-1].state == "COMPLETED" and len(tries) > 1
+    for job in tries[:-1]:  # the state's name depends on whether Slurm polls or has cgroups
+        assert job.state in ("OUT_OF_MEMORY", "FAILED")
+        slurm_log = on_slurm.folder / ".snakemake" / "slurm_logs" / "rule_train" / f"{job.id}.log"
+        assert "exceeded memory limit" in slurm_log.read_text().lower()
     assert [(job.memory_mb, job.minutes) for job in tries] == [(400 * n, 720 * n) for n in range(1, len(tries) + 1)]
-    assert "OUT_OF_MEMORY" in said
 
 
 @pytest.mark.slow
@@ -65,31 +70,32 @@ def test_a_site_s_names(cluster, on_slurm, gpu, asked):
 
 @pytest.mark.slow
 @with_accounting
-def test_job_arrays(cluster, on_slurm, finished):
-    overlay = on_slurm.overlay("small.yaml", sampling={"shard_size": 1000})
-    done(on_slurm, "filtering", "--slurm-array-jobs", "all", overlay=overlay)
-    states = {job.state for job in cluster.jobs()}
-    assert states == {"COMPLETED"}
+def test_job_arrays(cluster, on_slurm):
+    """Four draws are one array."""
+    overlay = on_slurm.overlay("shards.yaml", sampling={"shard_size": 1000})
+    last = cluster.last()
+    done(on_slurm, "sampling", "--slurm-array-jobs", "all", overlay=overlay)
+    draws = [job for job in since(cluster, last) if job.rule == "draw"]
+    assert len(draws) == 4 and len({job.array for job in draws}) == 1 and draws[0].array
 
 
 @pytest.mark.slow
 @with_accounting
 def test_training_over_its_time_limit_goes_on_from_its_checkpoint(cluster, on_slurm, tmp_path):
     """One minute, then two, then three: Slurm sends SIGTERM, the job saves, the next attempt goes on there."""
-    settings = {"likelihood_epochs": 400, "adversarial_epochs": 1, "batch_size": 128}
+    settings = {"likelihood_epochs": 300, "adversarial_epochs": 1, "batch_size": 128}
     slow = {"training": {"settings": settings, "runtime": 1, "autoencoder": {"epochs": 1}}}
     overlay = on_slurm.overlay("slow.yaml", **slow)
     last = cluster.last()
-    said = done(on_slurm, "training", overlay=overlay)
+    said = done(on_slurm, "training", "--set-resources", "train:mem_mb=2000", overlay=overlay)
     tries = [job for job in since(cluster, last) if job.rule == "train"]
     assert [job.state for job in tries[:-1]] == ["TIMEOUT"] * (len(tries) - 1) and len(tries) > 1
     assert [job.minutes for job in tries] == list(range(1, len(tries) + 1))
     assert "TIMEOUT" in said
     log = (on_slurm.folder / "logs" / "small" / "training.log").read_text()
     assert re.search(r"resuming after epoch \d+", log)
-    through = on_slurm.new(on_slurm.folder, tmp_path / "through")
-    overlay = through.overlay("slow.yaml", **slow)
-    assert super(type(through), through).start("training", overlay=overlay).wait() == 0
+    through = Campaign.new(on_slurm.folder, tmp_path / "through")
+    done(through, "training", overlay=through.overlay("slow.yaml", **slow))
     for name in ("generator.safetensors", "history.parquet", "epoch_samples.parquet"):
         assert (on_slurm.results / "training" / name).read_bytes() == (through.results / "training" / name).read_bytes()
 
