@@ -103,6 +103,7 @@ onstart:
 
 
 onsuccess:
+    tidy()
     for what, path in (("Report", rules.write_report.output.html), ("POSCARs and manifest", f"{RESULTS}/export")):
         if os.path.exists(path):
             print(f"{what}: {path}")

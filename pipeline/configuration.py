@@ -56,6 +56,8 @@ def _line(error: jsonschema.ValidationError) -> str:
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             bound = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
             return f"config: {place} is {error.instance!r}; write {bound.get(error.validator, 'below')} {allowed}"
+        case "pattern" if "description" in error.schema:
+            return f"config: {place} is {error.instance!r}; write one like {error.schema['description']}"
         case "pattern":
             return f"config: {place} is {error.instance!r}; it must match {allowed}"
     return f"config: {place} is {error.instance!r}: {error.message}"

@@ -4,9 +4,10 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
-from pipeline.locks import claim
+from pipeline.locks import join
 from pipeline.provenance import record, seal, verify
 
 
@@ -35,8 +36,8 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
     """Run a rule's script: stdout and stderr go to the terminal and to the rule's log.
 
     A ``ValueError``, ``OSError`` or ``MemoryError`` is the user's to mend: its one line is printed and the script exits
-    with 1, the traceback goes to the log. Anything else is ours and is shown in full. While the script runs it claims
-    its log, so that no two processes write the same outputs: not the job that outlived its run, and the next run's.
+    with 1, the traceback goes to the log. Anything else is ours and is shown in full. While the script runs, no other
+    run of the campaign can begin: a job that outlived its run and the next run's would write the same outputs.
 
     Args:
         snakemake: The object that Snakemake hands to a script; its params hold ``code``, ``seed`` and ``settings``.
@@ -46,16 +47,13 @@ def door(snakemake, *inputs: str) -> Iterator[dict]:
     Yields:
         The provenance for the tables that the script writes.
     """
+    log_path = Path(snakemake.log[0])
     streams = sys.stdout, sys.stderr
     try:
-        log = claim(
-            snakemake.log[0],
-            f"rule {snakemake.rule}",
-            "that job outlived its run: wait for it, or end it (kill, on a cluster scancel), and run again",
-        )
+        job = join(log_path.parent)
     except (ValueError, OSError) as error:
         sys.exit(f"kimberlite: {snakemake.rule}: {error}")
-    with log:
+    with job, open(log_path, "w", encoding="utf-8") as log:
         sys.stdout = sys.stderr = _Tee(sys.stderr, log)
         try:
             for path in snakemake.input:

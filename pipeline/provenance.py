@@ -66,7 +66,10 @@ def seal_of(path: str | Path) -> Path:
 
 def seal(path: str | Path) -> None:
     """Note a file's digest, so that its readers can tell damage from data: JSON and Parquet's footers have none."""
-    seal_of(path).write_text(f"{file_digest(path)}\n")
+    from pipeline.tables import atomic  # takes pyarrow along, which the start of Snakemake does not wait for
+
+    with atomic(seal_of(path)) as temporary:
+        temporary.write_text(f"{file_digest(path)}\n")
 
 
 def verify(path: str | Path) -> None:
@@ -75,7 +78,7 @@ def verify(path: str | Path) -> None:
     Raises:
         ValueError: The bytes are others than its stage wrote.
     """
-    if seal_of(path).exists() and seal_of(path).read_text().strip() != file_digest(path):
+    if seal_of(path).exists() and seal_of(path).read_text().split()[:1] != [file_digest(path)]:
         raise ValueError(f"{path}: damaged or edited since its stage wrote it; delete it and rerun that stage")
 
 

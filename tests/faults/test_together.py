@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 
+import psutil
 import pytest
 
 from tests.faults.stage import complaint, differences, end
@@ -45,3 +46,27 @@ def test_two_campaigns_in_one_checkout(finished, intact, trials, record, tmp_pat
     named = ("export", "report")  # they hold the campaign's name
     assert all(theirs[name] == data for name, data in mine.items() if not name.startswith(named))
     record(GROUP, "two campaigns in one checkout", n, "both complete; same bytes as alone")
+
+
+def test_a_job_that_outlives_its_run(finished, intact, trials, record, tmp_path):
+    """Its Snakemake alone is killed: no other run begins beside it, and what it leaves is not taken for theirs."""
+    n = trials(1, 5)
+    site = finished.copy(tmp_path / "site")
+    long = site.overlay("long.yaml", training={"settings": {"likelihood_epochs": 40}})
+    log = site.folder / "logs" / site.results.name / "training.log"
+    for _ in range(n):
+        log.unlink()
+        run = site.start("training", overlay=long)
+        while not (log.exists() and "epochs/s" in log.read_text()):
+            time.sleep(0.1)
+            assert run.poll() is None
+        (job,) = [child for child in psutil.Process(run.pid).children() if "training.py" in " ".join(child.cmdline())]
+        run.kill()
+        refused = site.run("training")
+        assert refused.returncode and f"a job outlived its run: process {job.pid} on " in complaint(refused.stdout)
+        end(run)  # its output is open until the job has ended
+        assert not job.is_running()
+        said = site.run()
+        assert said.returncode == 0, said.stdout[-3000:]
+        assert differences(site, intact) == []
+    record(GROUP, "a job whose run was killed, and the next run at once", n, "one line until it has ended; same bytes")

@@ -57,7 +57,12 @@ def test_a_job_killed_for_its_memory_comes_back_with_more(cluster, on_slurm):
 @with_accounting
 @pytest.mark.parametrize(
     "gpu, asked",
-    [("--gres=gpu:1", "gres:gpu:1"), ("--gpus=fake:1", "gres:gpu:fake:1"), ("--gres=gpu:fake:1", "gres:gpu:fake:1")],
+    [
+        ("--gres=gpu:1", "gres:gpu:1"),
+        ("--gpus=fake:1", "gres:gpu:fake:1"),
+        ("--gres=gpu:fake:1", "gres:gpu:fake:1"),
+        ("--gpus-per-node=fake:1", "gres:gpu:fake:1"),
+    ],
 )
 def test_a_site_s_names(cluster, on_slurm, gpu, asked):
     names = {"account": "lab", "partition": "cpu", "gpu_partition": "gpu", "gpu": gpu}

@@ -40,6 +40,7 @@ def test_few_jobs(campaign, n_samples, most):
         ("--gpus=2", "gpu=2", "gres="),
         ("--gpus=a100:1", "gpu_model=a100", "gres="),
         ("--gres=gpu:a100:1", "gres=gpu:a100:1", "gpu="),
+        ("--gpus-per-node=a100-80gb:1", "slurm_extra=--gpus-per-node=a100-80gb:1", "gpu="),
         (None, "slurm_partition=gpus", "gpu="),
     ],
 )

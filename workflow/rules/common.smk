@@ -2,21 +2,33 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
-from pipeline.locks import claim
+from pipeline.locks import check_run, claim
 from pipeline.provenance import seal_of, source_digest
 
 RESULTS = f"results/{config['campaign']}"
 MODELS = config["screening"]["models"]
 OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or []]
-COMMAND = " ".join(["snakemake --cores 2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])])
+# By the environment: as a parameter, another overlay with the same content would make the report anew.
+os.environ["KIMBERLITE_COMMAND"] = shlex.join(
+    ["snakemake", "--cores", "2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])]
+)
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
 EDITED = "the config was edited since this run began; put it back, or end the run and start it again"
 # As many jobs draw as there are partitions of the tables; two at least, for two cores.
 N_SHARDS = max(2, -(-config["sampling"]["n_samples"] // config["sampling"]["shard_size"]))
 SHARDS = [f"{shard:04d}" for shard in range(N_SHARDS)]
+SHARD_FILE = re.compile(r"(part-\d{4}|job-\d{4}-of-\d{4})\.(parquet|json)")
+TABLES_OF_SHARDS = (
+    "sampling/drawn",
+    "sampling/samples",
+    "filtering/filtered",
+    "screening/predicted",
+    "screening/screened",
+)
 
 
 def fail(message):
@@ -24,13 +36,18 @@ def fail(message):
     raise SystemExit(f"kimberlite: {message}")
 
 
-def check_unedited():
-    """End a job on a cluster that would read another config than the run that submitted it."""
+def check_job():
+    """End a job on a cluster that would read another config than its run, or whose run another has followed."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     if workflow.is_main_process:
         os.environ["KIMBERLITE_CONFIG"] = digest
-    elif os.environ.get("KIMBERLITE_CONFIG", digest) != digest:
+        return
+    if os.environ.get("KIMBERLITE_CONFIG", digest) != digest:
         fail(EDITED)
+    try:
+        check_run(LOGS)
+    except (ValueError, OSError) as error:
+        fail(error)
 
 
 def config_files():
@@ -40,24 +57,24 @@ def config_files():
 
 
 def begin():
-    """Take the campaign for this run, and remove parts of its tables that an earlier one cut otherwise."""
+    """Take the campaign for this run."""
     global LOCK  # open as long as this process lives
     try:
-        LOCK = claim(f"{LOGS}/.lock", f"campaign '{config['campaign']}'", "wait for that run, or end it")
+        LOCK = claim(LOGS, config["campaign"])
     except (ValueError, OSError) as error:
         fail(error)
-    shards = {name for shard in SHARDS for name in (f"part-{shard}", f"job-{shard}-of-{N_SHARDS:04d}")}
-    for folder in (
-        "sampling/drawn",
-        "sampling/samples",
-        "filtering/filtered",
-        "screening/predicted",
-        "screening/screened",
-    ):
-        for path in Path(RESULTS, folder).glob("[jp]*"):
-            if path.stem not in shards:
-                path.unlink()
-                seal_of(path).unlink(missing_ok=True)
+
+
+def tidy():
+    """Remove the shards of an earlier, other number from the tables that are whole in this one."""
+    names = {name for shard in SHARDS for name in (f"part-{shard}", f"job-{shard}-of-{N_SHARDS:04d}")}
+    for folder in TABLES_OF_SHARDS:
+        found = [path for path in Path(RESULTS, folder).glob("*") if SHARD_FILE.fullmatch(path.name)]
+        if len({path.stem for path in found} & names) == N_SHARDS:
+            for path in found:
+                if path.stem not in names:
+                    path.unlink()
+                    seal_of(path).unlink(missing_ok=True)
 
 
 def check_writable(folder):
@@ -82,10 +99,12 @@ def needs(mem_mb, runtime, gpu=False):
 
 
 def gpu_resources(option):
-    """sbatch's option (`--gpus=1`, `--gpus=a100:1`, `--gres=gpu:a100:1`) in the Slurm executor's names."""
+    """sbatch's option (`--gpus=a100:1`, `--gres=gpu:a100:1`, `--gpus-per-node=...`) in the Slurm executor's names."""
     name, value = option.removeprefix("--").split("=")
     if name == "gres":
         return {"gres": value}
+    if name == "gpus-per-node":
+        return {"slurm_extra": option}
     *model, number = value.split(":")
     return {"gpu": int(number), **({"gpu_model": model[0]} if model else {})}
 
@@ -136,9 +155,11 @@ def model_files(target):
     return [f"{folder}/model.json", *weights]
 
 
+if config["sampling"]["shard_size"] < config["sampling"]["block_size"]:
+    fail(f"sampling.shard_size: {config['sampling']['shard_size']} is less than sampling.block_size, draws of one seed")
 if N_SHARDS > 9999:
     fail(f"sampling.shard_size: {config['sampling']['shard_size']} makes {N_SHARDS} shards, 9999 can be; raise it")
-check_unedited()
+check_job()
 CONFIG_FILES = config_files()
 check_writable(RESULTS)
 check_writable(LOGS)

@@ -57,7 +57,6 @@ rule write_report:
         seed=SEED,
         settings={key: value for key, value in config.items() if key != "cluster"},
         campaign=config["campaign"],
-        command=COMMAND,
         model_folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.models}),
         figures=lambda wildcards, output: str(Path(output.overview).parent),
     script:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from pipeline.door import door
@@ -14,7 +15,7 @@ with door(snakemake) as provenance:
         figures_dir=snakemake.params.figures,
         seed=snakemake.params.seed,
         campaign=snakemake.params.campaign,
-        command=snakemake.params.command,
+        command=os.environ["KIMBERLITE_COMMAND"],
         settings=snakemake.params.settings,
         provenance={"versions": provenance["versions"], "code": provenance["code"]},
     )
