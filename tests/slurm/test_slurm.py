@@ -3,8 +3,10 @@
 Run by `make test-slurm`; needs root on Debian or Ubuntu, for Slurm's packages.
 """
 
+import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -87,12 +89,12 @@ def test_job_arrays(cluster, on_slurm):
 @pytest.mark.slow
 @with_accounting
 def test_training_over_its_time_limit_goes_on_from_its_checkpoint(cluster, on_slurm, tmp_path):
-    """One minute, then two, then three: Slurm sends SIGTERM, the job saves, the next attempt goes on there."""
-    settings = {"likelihood_epochs": 300, "adversarial_epochs": 1, "batch_size": 128}
+    """One minute, then two, and so on: Slurm sends SIGTERM, the job saves, the next attempt goes on there."""
+    settings = {"likelihood_epochs": 200, "adversarial_epochs": 1, "batch_size": 128}
     slow = {"training": {"settings": settings, "runtime": 1, "autoencoder": {"epochs": 1}}}
     overlay = on_slurm.overlay("slow.yaml", **slow)
     last = cluster.last()
-    said = done(on_slurm, "training", "--set-resources", "train:mem_mb=2000", overlay=overlay)
+    said = done(on_slurm, "training", "--set-resources", "train:mem_mb=2000", "--retries", "4", overlay=overlay)
     tries = [job for job in since(cluster, last) if job.rule == "train"]
     assert [job.state for job in tries[:-1]] == ["TIMEOUT"] * (len(tries) - 1) and len(tries) > 1
     assert [job.minutes for job in tries] == list(range(1, len(tries) + 1))
@@ -150,6 +152,46 @@ def test_ctrl_c_cancels_the_jobs(cluster, on_slurm):
     process.communicate()
     time.sleep(12)
     assert {job.state for job in since(cluster, last)} <= {"COMPLETED", "CANCELLED"}
+    done(on_slurm, "training")
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_its_jobs_wait(cluster, on_slurm):
+    """The next run submits its own; those of the dead one end themselves when their turn comes."""
+    last, whole = cluster.last(), ("sbatch", "--parsable", f"--cpus-per-task={os.cpu_count()}", "--wrap", "sleep 600")
+    blocker = subprocess.run(whole, check=True, text=True, stdout=subprocess.PIPE, cwd=on_slurm.folder).stdout.strip()
+
+    def submitted(n):
+        while len([job for job in since(cluster, last) if job.rule == "read_rows"]) < n:
+            time.sleep(0.5)
+
+    dead = on_slurm.start("database")
+    submitted(1)
+    dead.kill()
+    run = on_slurm.start("database")
+    submitted(2)
+    subprocess.run(["scancel", blocker], check=True)
+    said, _ = run.communicate()
+    assert run.returncode == 0, said[-3000:]
+    states = [job.state for job in since(cluster, last) if job.rule == "read_rows"]
+    assert states == ["FAILED", "COMPLETED"]
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_its_job_runs(cluster, on_slurm):
+    """The next run is refused until the job has ended."""
+    last = cluster.last()
+    slow = {"training": {"settings": {"likelihood_epochs": 300, "adversarial_epochs": 1}, "autoencoder": {"epochs": 1}}}
+    dead = on_slurm.start("training", overlay=on_slurm.overlay("slow.yaml", **slow))
+    log = on_slurm.folder / "logs" / "small" / "training.log"
+    while not (log.exists() and "epochs/s" in log.read_text()):
+        time.sleep(0.5)
+        assert dead.poll() is None
+    dead.kill()
+    refused = on_slurm.run("training")
+    assert refused.returncode and "a job outlived its run: process " in refused.stdout
+    subprocess.run(["scancel", *(str(job.id) for job in since(cluster, last))], check=True)
+    time.sleep(15)  # Slurm gives them time to save
     done(on_slurm, "training")
 
 
