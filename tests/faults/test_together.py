@@ -52,7 +52,7 @@ def test_a_job_that_outlives_its_run(finished, intact, trials, record, tmp_path)
     """Its Snakemake alone is killed: no other run begins beside it, and what it leaves is not taken for theirs."""
     n = trials(1, 5)
     site = finished.copy(tmp_path / "site")
-    long = site.overlay("long.yaml", training={"settings": {"likelihood_epochs": 40}})
+    long = site.overlay("long.yaml", training={"settings": {"likelihood_epochs": 20}})
     log = site.folder / "logs" / site.results.name / "training.log"
     for _ in range(n):
         log.unlink()
@@ -65,7 +65,7 @@ def test_a_job_that_outlives_its_run(finished, intact, trials, record, tmp_path)
         refused = site.run("training")
         assert refused.returncode and f"a job outlived its run: process {job.pid} on " in complaint(refused.stdout)
         end(run)  # its output is open until the job has ended
-        said = site.run()
+        said = site.run("training")
         assert said.returncode == 0, said.stdout[-3000:]
         assert differences(site, intact) == []
     record(GROUP, "a job whose run was killed, and the next run at once", n, "one line until it has ended; same bytes")
