@@ -20,7 +20,7 @@ test: $(READY)
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm $(if $(SHORT),-m "not slow")
 
-# Kills, full disks, damaged files, hostile input: about an hour.
+# Kills, full disks, damaged files, hostile input, fuzzing: an hour or more, best on an idle machine.
 faults: $(READY)
 	$(BIN)/pytest tests/faults --reliability docs/reliability.md
 

@@ -82,3 +82,9 @@ def test_a_cleaning_rule_reads_nothing_again(campaign):
 def test_another_database_file_is_read_again(campaign):
     with changed(campaign.folder / "small.csv", "Xx2O3", "NaCl"):
         assert {"read_rows", "clean_rows"} <= campaign.planned()
+
+
+def test_another_site_reruns_nothing(campaign):
+    """Nor does another name of the overlay."""
+    names = {"account": "lab", "partition": "cpus", "gpu_partition": "gpus", "gpu": "--gres=gpu:1"}
+    assert campaign.planned(overlay=campaign.overlay("site.yaml", cluster=names)) == set()

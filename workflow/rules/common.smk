@@ -12,9 +12,8 @@ RESULTS = f"results/{config['campaign']}"
 MODELS = config["screening"]["models"]
 OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or []]
 # By the environment: as a parameter, another overlay with the same content would make the report anew.
-os.environ["KIMBERLITE_COMMAND"] = shlex.join(
-    ["snakemake", "--cores", "2", *(["--configfile", *OVERLAYS] if OVERLAYS else [])]
-)
+OVERLAY_OPTION = ["--configfile", *OVERLAYS] if OVERLAYS else []
+os.environ.update(KIMBERLITE_COMMAND=shlex.join(["snakemake", "--cores", "2", *OVERLAY_OPTION]))
 LOGS = f"logs/{config['campaign']}"
 SEED = config["seed"]
 EDITED = "the config was edited since this run began; put it back, or end the run and start it again"
@@ -40,9 +39,9 @@ def check_job():
     """End a job on a cluster that would read another config than its run, or whose run another has followed."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     if workflow.is_main_process:
-        os.environ["KIMBERLITE_CONFIG"] = digest
+        os.environ.update(KIMBERLITE_CONFIG=digest)
         return
-    if os.environ.get("KIMBERLITE_CONFIG", digest) != digest:
+    if os.getenv("KIMBERLITE_CONFIG", digest) != digest:
         fail(EDITED)
     try:
         check_run(LOGS)
