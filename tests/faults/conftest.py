@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -138,14 +139,17 @@ def trials(pytestconfig) -> Callable[[int, int], int]:
 
 
 @pytest.fixture
-def record(request) -> Callable[[str, str, int | str, str], None]:
+def record(request, tmp_path_factory) -> Callable[[str, str, int | str, str], None]:
     """`record(group, fault, trials, outcome)`: a row of the report; the module's docstring stands above its group."""
     reliability = request.config.reliability
+    folders = re.compile(
+        rf"{re.escape(str(tmp_path_factory.getbasetemp()))}/[^/ ]+/"
+    )  # of this machine, of no interest
 
     def add(group: str, fault: str, trials: int | str, outcome: str) -> None:
         if reliability:
             reliability.about.setdefault(group, request.module.__doc__.partition("\n\n")[2].strip())
-            reliability.add(request.node, Row(group, fault, trials, outcome))
+            reliability.add(request.node, Row(group, fault, trials, folders.sub("", outcome)))
 
     return add
 

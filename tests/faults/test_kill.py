@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.stage import differences, job_killed, mend, power_cut
+from tests.faults.stage import differences, job_killed, mend, power_cut, timed
 
 pytestmark = pytest.mark.slow
 GROUP = "Killed at a random moment"
@@ -39,6 +39,7 @@ def test_a_killed_rule(rule, sites, stages, intact, trials, record):
 
 def killed(fault, site, stage, intact, n) -> None:
     """Kill and mend n times."""
+    stage = timed(site, stage)
     moment, hits = random.Random(f"{stage.rule} {fault.__name__}"), 0
     while hits < n:
         stage.clear(site)

@@ -158,7 +158,10 @@ def test_ctrl_c_cancels_the_jobs(cluster, on_slurm):
 @pytest.mark.slow
 def test_a_run_killed_while_its_jobs_wait(cluster, on_slurm):
     """The next run submits its own; those of the dead one end themselves when their turn comes."""
-    last, whole = cluster.last(), ("sbatch", "--parsable", f"--cpus-per-task={os.cpu_count()}", "--wrap", "sleep 600")
+    last, whole = (
+        cluster.last(),
+        ("sbatch", "--parsable", f"--cpus-per-task={os.cpu_count()}", "--mem=100", "--wrap", "sleep 600"),
+    )
     blocker = subprocess.run(whole, check=True, text=True, stdout=subprocess.PIPE, cwd=on_slurm.folder).stdout.strip()
 
     def submitted(n):
