@@ -9,6 +9,7 @@ from typing import TextIO
 
 from pipeline.locks import join
 from pipeline.provenance import record, seal, verify
+from pipeline.text import visible
 
 
 class _Tee:
@@ -75,5 +76,4 @@ def _line(error: Exception, snakemake) -> str:
     if isinstance(error, MemoryError):
         asked = snakemake.resources.get("mem_mb", "?")
         return f"out of memory, the rule asks for {asked} MB ({error}); run with more, or with smaller shards"
-    line = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # no file steers the terminal
+    return visible(" ".join(str(error).split()))  # no file steers the terminal

@@ -30,8 +30,8 @@ from pipeline.database.records import (
     most_unpacked,
     records,
     unpacks_to_too_much,
-    visible,
 )
+from pipeline.text import visible
 
 # Two nuclei never come this close in a crystal (H-H in H2: 0.74 angstrom).
 OVERLAP_ANGSTROM = 0.5

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.cells import Cell
+from pipeline.text import visible
 
 # One line of a table, or one structure file: a crystal of 2,000 sites takes 0.2 MB.
 MAX_RECORD = 1 << 22
@@ -62,11 +63,6 @@ class Row:
             self.reason = f"{place} holds characters that cannot be printed: {visible(identifier)}"
         self.id = visible(identifier[:MAX_ID_LENGTH])
         return False
-
-
-def visible(text: str) -> str:
-    """The text with line breaks, terminal controls, turns of direction and the like written as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def as_text(value: object) -> str:
