@@ -52,6 +52,9 @@ class Progress:
     def epochs(self, total: int, state: State) -> Iterator[int]:
         """Yield the epochs still to do, saving after each; ``state`` is restored from a checkpoint first.
 
+        The last checkpoint stays: a job whose outputs are lost after its training (a scheduler that calls it late, a
+        file that was deleted) finds no epoch to do and writes the same outputs at once.
+
         An epoch begun by an earlier run begins anew with the randomness that it had then, and :meth:`steps` leaves out
         what is done: its own draws before the steps (the order of the examples) come out the same.
         """
@@ -109,11 +112,6 @@ class Progress:
         if self.n_samples:
             with torch.random.fork_rng():  # the network that draws is first made with random weights
                 self.epoch_samples.append(draw(self.n_samples, derived_seed(self.seed, "epoch", epoch)).compositions)
-
-    def finished(self) -> None:
-        """Remove the checkpoint: its weights are in the generator's own file by now."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -117,7 +117,6 @@ def autoencode(
         "held_out_formulas": len(encoded.held_out_NE),
     }
     write_json(reconstruction_path, result)
-    progress.finished()
     print(result, file=sys.stderr)
 
 

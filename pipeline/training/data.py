@@ -4,6 +4,7 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.encoding import SPLIT, tensors_table
@@ -43,4 +44,5 @@ def read_encoded(tensors_path: str, vocabulary_path: str, split_path: str) -> En
 
 def fingerprint(code: str, settings: object, seed: int, tensors_path: str, split_path: str) -> str:
     """What a training run depends on; a checkpoint of another run has another."""
-    return json.dumps([code, str(settings), seed, file_digest(tensors_path), file_digest(split_path)])
+    files = [file_digest(path) for path in (tensors_path, split_path)]
+    return json.dumps([torch.__version__, code, str(settings), seed, *files])

@@ -56,7 +56,8 @@ def train(
         generator_path: Gets the weights, with all that sampling needs in the file's metadata.
         history_path: Gets one row an epoch.
         epoch_samples_path: Gets 2,000 samples an epoch.
-        checkpoints: Folder of the checkpoint; a killed run goes on from it, if code, settings and data are the same.
+        checkpoints: Folder of the checkpoint; a later run goes on from it, if torch, code, settings and data are the
+            same, and has nothing left to train if it was the last.
         seed: Campaign seed.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads.
@@ -85,4 +86,3 @@ def train(
     write(epoch_samples_path, EPOCH_SAMPLES, {"epoch": epochs, **drawn.columns()}, provenance)
     about = {"generator": generator, "preset": preset, "overrides": overrides, "provenance": provenance}
     write_weights(generator_path, weights, about)
-    progress.finished()

@@ -20,6 +20,12 @@ from tests.campaign import Campaign
 START_SECONDS = 1.5
 """From the command to the job, about: kills of the whole process group fall there too."""
 
+CHECKPOINTS = {
+    "train": "training/checkpoints/generator/last.safetensors",
+    "autoencode": "training/checkpoints/autoencoder/last.safetensors",
+}
+"""Where the rules that train save how far they came, relative to the campaign's results."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -36,9 +42,11 @@ class Stage:
     seconds: float
 
     def clear(self, site: Campaign) -> None:
-        """Delete the outputs, so that this job alone is to do."""
+        """Delete the outputs and the checkpoint, so that this job alone is to do, from its beginning."""
         for output in self.outputs:
             (site.folder / output).unlink(missing_ok=True)
+        if self.rule in CHECKPOINTS:
+            (site.results / CHECKPOINTS[self.rule]).unlink(missing_ok=True)
 
     def run(self, site: Campaign, *arguments: str) -> subprocess.CompletedProcess:
         """Ask Snakemake for the first output alone."""
