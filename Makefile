@@ -8,7 +8,7 @@ CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
 # One thread a process: jobs share the cores by Snakemake, and small matrices only lose by more threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test test-slurm faults lint bench env
+.PHONY: run test test-slurm test-databases faults lint bench env
 
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $(CONFIGFILE)
@@ -19,6 +19,10 @@ test: $(READY)
 # A real Slurm on this machine (Debian or Ubuntu, root). SHORT=1 leaves out what takes minutes.
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm $(if $(SHORT),-m "not slow")
+
+# Databases behind a network: a real OPTIMADE server, and a real MariaDB where it is installed.
+test-databases: $(READY)
+	$(BIN)/pytest tests/databases
 
 # Kills, full disks, damaged files, hostile input, fuzzing: an hour or more, best on an idle machine.
 faults: $(READY)

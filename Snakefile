@@ -38,6 +38,7 @@ report: "workflow/report/workflow.rst"
 localrules:
     all,
     database,
+    fetch,
     encoding,
     training,
     sampling,
@@ -56,7 +57,7 @@ rule all:
 
 rule database:
     input:
-        rules.read_rows.output.rejects,
+        rules.clean_rows.input,
         rules.clean_rows.output,
 
 

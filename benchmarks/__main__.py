@@ -2,11 +2,14 @@
 
 import argparse
 import json
+import os
 import resource
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -80,7 +83,34 @@ def _pairs(compositions: Compositions):
         yield compositions.elements[begin:end].tolist(), compositions.counts[begin:end].tolist()
 
 
-BENCHMARKS: dict[str, Callable[[bool], dict]] = {"filter": filtering, "features": features, "parsing": parsing}
+BENCHMARKS: dict[str, Callable[[bool], dict]] = {"filter": filtering, "features": features, "parsing": parsing, "cifs": cifs}
+
+
+def cifs(quick: bool) -> dict:
+    """A folder of CIFs, in as many processes as there are cores, against ``pymatgen.core.Structure.from_str``.
+
+    The AFLOW prototypes, half of them with their symmetry operations and half in P1; files repeat.
+    """
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifWriter
+
+    from pipeline.database.archives import cells
+
+    texts = []
+    for place, prototype in enumerate(AFLOW_PROTOTYPE_LIBRARY):
+        texts.append(str(CifWriter(prototype["snl"].structure, symprec=0.01 if place % 2 else None)))
+    texts = texts * (1 if quick else 10)
+    with tempfile.TemporaryDirectory() as folder:
+        for place, text in enumerate(texts):
+            Path(folder, f"{place:05d}.cif").write_text(text)
+        list(cells(Path(folder), len(os.sched_getaffinity(0))))  # the processes run, as for all files after the first
+        return compare(
+            lambda: [len(row.cell.elements) for row in cells(Path(folder), len(os.sched_getaffinity(0)))],
+            lambda: [len(Structure.from_str(path.read_text(), fmt="cif")) for path in sorted(Path(folder).iterdir())],
+            len(texts),
+            lambda ours, theirs: float(sum(a != b for a, b in zip(ours, theirs, strict=True))),
+        )
 
 
 def compare(ours: Callable, peer: Callable, n: int, difference: Callable) -> dict:

@@ -48,6 +48,11 @@ def _line(error: jsonschema.ValidationError) -> str:
         case "required":
             missing = next(key for key in allowed if key not in error.instance)
             return f"config: key '{missing}' is missing at {place}; see config/README.md"
+        case "enum" if "propertyNames" in error.absolute_schema_path:  # a key that another kind has
+            return f"config: key '{error.instance}' has no meaning at {place}; known are {', '.join(allowed)}"
+        case "anyOf":
+            names = " or ".join(f"'{name}'" for choice in allowed for name in choice.get("required", ()))
+            return f"config: key {names} is missing at {place}; see config/README.md"
         case "enum":
             return f"config: {place} is {error.instance!r}; write one of {', '.join(map(str, allowed))}"
         case "type":

@@ -17,6 +17,7 @@ from pipeline.cells import Cell, from_table
 from pipeline.composition import SYMBOLS
 from pipeline.provenance import file_digest
 from pipeline.structures.schema import STRUCTURES
+from pipeline.text import visible
 
 TOLERANCE = 1e-6  # angstrom for lattice vectors, fraction of a lattice vector for sites
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]+")
@@ -63,6 +64,7 @@ _README = """Candidate crystals for DFT, proposed by Kimberlite.
 POSCAR/          one file a candidate: right-handed cell, sites grouped by element in the order of the formula, direct
                  coordinates; the first line holds id and formula
 manifest.csv     one line a candidate, columns below; an empty field is a null
+sources.json     the databases that the campaign read
 provenance.json  code, settings, seed and inputs of the export
 SHA256SUMS       check with: sha256sum -c SHA256SUMS
 
@@ -70,6 +72,9 @@ No DFT was done. Energies and gaps are predictions of machine-learning models fr
 formation energy is not stability. Cells are those of a known crystal (the template) with other elements on its sites
 and its volume scaled; where `relaxed` is True, CHGNet then relaxed atoms and cell. The template is a guess, and often a
 wrong one: `substitution_similarity` says how like its elements are. Order the elements of POTCAR as in the POSCAR.
+
+Databases, to be cited; sources.json has their queries, dates and check sums:
+{sources}
 
 Models (SHA-256, file):
 {models}
@@ -82,6 +87,7 @@ Columns of manifest.csv:
 def export(
     *,
     structures_path: str | os.PathLike,
+    sources_path: str | os.PathLike,
     output_dir: str | os.PathLike,
     model_paths: Sequence[str | os.PathLike],
     seed: int,
@@ -94,7 +100,9 @@ def export(
 
     Args:
         structures_path: The structures stage's table; rows with ``rejected_by`` stay behind.
-        output_dir: Folder to make: ``POSCAR/``, ``manifest.csv``, ``README.txt``, ``provenance.json``, ``SHA256SUMS``.
+        sources_path: The database stage's ``sources.json``.
+        output_dir: Folder to make: ``POSCAR/``, ``manifest.csv``, ``README.txt``, ``sources.json``,
+            ``provenance.json``, ``SHA256SUMS``.
         model_paths: Files of the models used, for their check sums.
         seed: Seed of the campaign.
         provenance: Written as JSON.
@@ -107,6 +115,7 @@ def export(
     structures = structures.sort_by([("rank", "ascending"), ("id", "ascending")])
     if not len(structures):
         print(f"nothing to export: no row of {structures_path} is without a reason in rejected_by", file=sys.stderr)
+    sources = tables.read_json(sources_path)
     models = [(file_digest(path), Path(path).name) for path in model_paths]
     output = Path(output_dir)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +130,12 @@ def export(
         (temporary / "manifest.csv").write_text(_manifest(lines))
         (temporary / "README.txt").write_text(
             _README.format(
+                sources="\n".join(f"  {_cited(source)}" for source in sources),
                 models="\n".join(f"  {digest}  {name}" for digest, name in models),
                 columns="\n".join(f"  {name}: {meaning}" for name, meaning in _MANIFEST.items()),
             )
         )
+        tables.write_json(temporary / "sources.json", sources)
         tables.write_json(temporary / "provenance.json", provenance or {})
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         sums = "".join(f"{file_digest(path)}  {path.relative_to(temporary).as_posix()}\n" for path in files)
@@ -209,6 +220,12 @@ def _manifest(rows: list[dict]) -> str:
         charges = _charges(row["elements"], row["oxidation_states"])
         writer.writerow(_field({**row, "oxidation_states": charges}[name]) for name in _MANIFEST)
     return text.getvalue()
+
+
+def _cited(source: dict) -> str:
+    said = [source.get(key) or f"no {key} stated" for key in ("licence", "citation")]
+    provider = f" ({source['provider']})" if source.get("provider") else ""
+    return visible(f"{source['name']}{provider}: {'; '.join(said)}")
 
 
 def _charges(elements: list[int], states: list[int] | None) -> str | None:

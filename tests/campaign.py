@@ -19,7 +19,9 @@ from pipeline.database import sources
 OVERLAY = {
     "campaign": "small",
     "database": {
-        "source": {"kind": "table", "path": "small.csv", "columns": {"id": "id", "formula": "formula"}},
+        "sources": [
+            {"name": "small", "kind": "table", "path": "small.csv", "columns": {"id": "id", "formula": "formula"}}
+        ],
         "max_rejected_share": 0.1,
     },
     "training": {

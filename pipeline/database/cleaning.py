@@ -36,7 +36,7 @@ class Cleaning:
 
 
 def clean(
-    compositions: Compositions, ids: np.ndarray, formation_energy_N: np.ndarray, rules: Cleaning
+    compositions: Compositions, ids: np.ndarray, formation_energy_N: np.ndarray, origin_N: np.ndarray, rules: Cleaning
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Apply the rules in order; a row is counted under the first that drops it.
 
@@ -44,6 +44,7 @@ def clean(
         compositions: N reduced compositions.
         ids: (N,) of str, to break ties.
         formation_energy_N: eV/atom, NaN where unknown.
+        origin_N: Number of the source of each row, 0 for the first in precedence.
         rules: Which rules apply.
 
     Returns:
@@ -64,6 +65,8 @@ def clean(
         drop("too_many_atoms_of_an_element", compositions.largest_count() > rules.max_atoms_per_element)
     if rules.drop_elements:
         drop("excluded_element", contains_any(compositions, symbols_to_numbers(rules.drop_elements)))
+    if origin_N.any():
+        drop("formula_of_an_earlier_source", _not_first(compositions, origin_N, kept))
     if rules.keep_lowest_energy:
         drop("higher_energy_duplicate", _not_lowest(compositions, ids, formation_energy_N, kept))
     if rules.formation_energy_sigma is not None:
@@ -90,6 +93,16 @@ def symbols_to_numbers(symbols: Sequence[str]) -> np.ndarray:
     if unknown:
         raise ValueError(f"database.cleaning.drop_elements: {unknown} are no element symbols; write them like 'He'")
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in symbols], dtype=np.int64)
+
+
+def _not_first(compositions: Compositions, origin_N: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    position = np.flatnonzero(kept)
+    first, group = compositions.take(position).unique()
+    earliest = np.full(len(first), len(origin_N))
+    np.minimum.at(earliest, group, origin_N[position])
+    later = np.zeros(len(compositions), dtype=bool)
+    later[position] = origin_N[position] > earliest[group]
+    return later
 
 
 def _not_lowest(compositions: Compositions, ids: np.ndarray, energy_N: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -9,12 +9,14 @@ import gzip
 import io
 import json
 import lzma
+import math
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,8 +31,10 @@ FREE_UNPACKED = 1 << 27
 MAX_UNPACKED_RATIO = 200
 MAX_ID_LENGTH = 200
 MAX_FIELD = 1000
+MAX_REASON = 300
 MAX_COLUMNS_NAMED = 50
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
 @dataclass(slots=True)
@@ -71,6 +75,21 @@ def as_text(value: object) -> str:
     if not text.isascii() and len(text) <= MAX_FIELD:  # a longer one is refused, and many rows may share it
         text = text.encode(errors="replace").decode()
     return text.strip()
+
+
+def number(value: object, name: str, factor: float = 1.0) -> float | None:
+    """The value times the factor, None where there is none; what is no finite number raises a ``ValueError``."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
+        return None
+    try:
+        number = float(value) * factor
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"column '{name}': {as_text(value)[:50]!r} is no number") from None
+    if math.isnan(number):
+        return None
+    if math.isinf(number):
+        raise ValueError(f"column '{name}': {as_text(value)[:50]!r} is not finite")
+    return number
 
 
 class UnpacksToTooMuch(ValueError):
@@ -164,9 +183,13 @@ def records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
         return _parquet(path, sorted(wanted))
     if kind.endswith((".jsonl", ".ndjson")):
         return _json_lines(path, wanted)
+    if kind.endswith((".json", ".json.zip")):
+        return _json_array(path, wanted)
     if kind.endswith(".csv"):
         return _csv(path, sorted(wanted))
-    raise ValueError(f"{path}: unknown kind of table; .csv, .jsonl, .ndjson or .parquet (.gz allowed) can be read")
+    raise ValueError(
+        f"{path}: unknown kind of table; .csv, .jsonl, .ndjson, .json (.gz allowed), .json.zip, .parquet can be read"
+    )
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[tuple[int, dict]]:
@@ -235,6 +258,48 @@ def _json_lines(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]
         _require_columns(path, wanted, seen)
 
 
+def _json_array(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
+    """The objects of one JSON array, one after another; "line" is their number from 1."""
+    opener = {".gz": gzip.open, ".zip": _only_member}.get(path.suffix.lower(), open)
+    decoder, buffer, number, absent, seen = json.JSONDecoder(), "", 0, set(wanted), []
+    try:
+        with io.TextIOWrapper(io.BufferedReader(Unpacked(path, opener), 1 << 16), "utf-8-sig", "replace") as text:
+            buffer = text.read(1 << 16).lstrip()
+            if not buffer.startswith("["):
+                raise ValueError(f"{path}: no JSON array of objects; one object a line goes by the name .jsonl")
+            buffer = buffer[1:]
+            while True:
+                buffer = buffer.lstrip(" \t\r\n,")
+                if buffer.startswith("]"):
+                    break
+                try:
+                    record, end = decoder.raw_decode(buffer)
+                except (ValueError, RecursionError) as error:
+                    more = "" if len(buffer) > 4 * MAX_RECORD else text.read(max(1 << 16, len(buffer)))
+                    if not more:
+                        raise ValueError(f"{path}: object {number + 1} of the array is not whole ({error})") from error
+                    buffer += more
+                    continue
+                number, buffer = number + 1, buffer[end:]
+                if not isinstance(record, dict):
+                    yield number, "no JSON object"
+                    continue
+                seen = seen or list(record)
+                absent -= record.keys()
+                yield number, record
+    except DAMAGED as error:
+        raise ValueError(f"{path}: the file is damaged or cut short ({error})") from error
+    if seen and absent:
+        _require_columns(path, wanted, seen)
+
+
+def _only_member(path: Path, mode: str) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    if len(archive.namelist()) != 1:
+        raise ValueError(f"{path}: holds {len(archive.namelist())} files; a zip of one JSON file can be read")
+    return archive.open(archive.namelist()[0])
+
+
 def _csv(path: Path, wanted: list[str]) -> Iterator[tuple[int, dict | str]]:
     lines = _Lines(path)
     reader = csv.reader(lines, strict=True)
@@ -268,9 +333,7 @@ def _require_columns(path: Path, wanted: Iterable[str], present: list[str]) -> N
     if missing:
         shown = [name[:MAX_ID_LENGTH] for name in sorted(present)[:MAX_COLUMNS_NAMED]]
         more = f" and {len(present) - len(shown)} more" if len(present) > len(shown) else ""
-        raise ValueError(
-            f"{path}: no column {missing}; the file has {shown}{more}. Name yours in database.source.columns"
-        )
+        raise ValueError(f"{path}: no column {missing}; the file has {shown}{more}. Name yours in the source's columns")
     twice = sorted(name for name in wanted if present.count(name) > 1)
     if twice:
         raise ValueError(f"{path}: column {twice} stands twice in the header; rename one")

@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import io
-import math
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -12,38 +11,44 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cells import Cell
-from pipeline.composition import parse_formula
-from pipeline.database.archives import cell_fault, cells
-from pipeline.database.records import Row, as_text, records
-from pipeline.database.schema import TARGETS
+from pipeline.database.archives import cells
+from pipeline.database.columns import Columns
+from pipeline.database.crystals import cell_fault
+from pipeline.database.records import Row, records
+from pipeline.database.remote import module_of
 
-# Factors to the unit in the column's name. 1 eV = 96.48533212 kJ/mol (CODATA 2018).
-UNITS = {
-    "formation_energy_ev_per_atom": {"eV/atom": 1.0, "meV/atom": 1e-3, "kJ/mol": 1 / 96.48533212},
-    "energy_above_hull_ev_per_atom": {"eV/atom": 1.0, "meV/atom": 1e-3, "kJ/mol": 1 / 96.48533212},
-    "band_gap_ev": {"eV": 1.0, "meV": 1e-3},
-    "volume_a3_per_atom": {"A^3/atom": 1.0, "nm^3/atom": 1e3},
+TRANSPORT = {
+    "provider": "Materials Project, as matminer ships it",
+    "licence": "CC BY 4.0",
+    "citation": "Ricci et al. 2017, doi:10.1038/sdata.2017.85; Jain et al. 2013, doi:10.1063/1.4812323",
 }
-MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
-def read_source(source: dict) -> Iterator[Row]:
-    """Rows of the source that ``database.source`` describes.
+def read_source(source: dict, snapshot: str | Path | None = None, workers: int = 1) -> Iterator[Row]:
+    """Rows of one of the config's ``database.sources``; of a database behind a network, those of its snapshot.
 
     Raises:
         ValueError: The file is missing or damaged as a whole, or lacks a column that the config names.
     """
     if source["kind"] == "matminer_transport":
         return _matminer_transport()
-    path = Path(source["path"])
+    path = Path(source["path"] if snapshot is None else snapshot)
     if not path.exists():
         raise ValueError(
-            f"database.source.path: '{path}' does not exist; set it to your file, "
+            f"database.sources: '{path}' does not exist; set it to your file, "
             f"paths are relative to the folder that you run in ({Path.cwd()})"
         )
+    if snapshot is not None:
+        return _snapshot(path, source)
     if source["kind"] == "structures":
-        return _structures(path)
-    return _table(path, source)
+        return _structures(path, workers)
+    return _table(path, source, workers)
+
+
+def credit(source: dict) -> dict[str, str]:
+    """Licence and citation, as far as the config or the kind of source says them."""
+    known = TRANSPORT if source["kind"] == "matminer_transport" else {}
+    return {**known, **{key: source[key] for key in ("licence", "citation") if key in source}}
 
 
 def matminer_transport_archive() -> Path:
@@ -54,30 +59,40 @@ def matminer_transport_archive() -> Path:
 
 
 def _matminer_transport() -> Iterator[Row]:
-    archive = matminer_transport_archive()
+    archive, columns = matminer_transport_archive(), Columns({"id": "mp_id", "formula": "pretty_formula"})
     with tarfile.open(archive) as tar, tar.extractfile("transport_database.csv") as member:
         lines = csv.DictReader(io.TextIOWrapper(member, encoding="utf-8"))
         for line, record in enumerate(lines, start=2):
-            yield _record_row(archive.name, line, record, {"id": "mp_id", "formula": "pretty_formula"}, {})
+            row = Row(archive.name, line)
+            columns.fill(row, record)
+            yield row
 
 
-def _table(path: Path, source: dict) -> Iterator[Row]:
-    columns = {name: spec["column"] if isinstance(spec, dict) else spec for name, spec in source["columns"].items()}
-    factors = {}
-    for name, spec in source["columns"].items():
-        if name in UNITS:
-            if spec["unit"] not in UNITS[name]:
-                raise ValueError(
-                    f"database.source.columns.{name}.unit: '{spec['unit']}' is unknown; one of {list(UNITS[name])}"
-                )
-            factors[name] = UNITS[name][spec["unit"]]
-    by_id = dict(_cells_by_id(Path(source["structures"]))) if source.get("structures") else {}
-    missing_cells = 0
-    for line, record in records(path, set(columns.values())):
+def _snapshot(path: Path, source: dict) -> Iterator[Row]:
+    fill = module_of(source["kind"]).fill
+    for line, record in records(path, {"id"}):
+        row = Row(path.name, line)
         if isinstance(record, str):
-            yield Row(path.name, line, reason=record)
-            continue
-        row = _record_row(path.name, line, record, columns, factors)
+            row.reason = record
+        else:
+            fill(row, record, source)
+            if row.reason is None and row.cell is not None:
+                measure(row)
+        yield row
+
+
+def _table(path: Path, source: dict, workers: int) -> Iterator[Row]:
+    columns = Columns(source["columns"])
+    by_id = dict(_cells_by_id(Path(source["structures"]), workers)) if source.get("structures") else {}
+    missing_cells = 0
+    for line, record in records(path, columns.top):
+        row = Row(path.name, line)
+        if isinstance(record, str):
+            row.reason = record
+        else:
+            columns.fill(row, record)
+            if row.reason is None and row.cell is not None:
+                measure(row)
         if by_id and row.reason is None:
             row.cell = _matching(by_id.get(row.id), row.amounts)
             missing_cells += row.cell is None
@@ -99,58 +114,29 @@ def _matching(cell: Cell | None, amounts: dict[int, int]) -> Cell | None:
     return cell if same else None
 
 
-def _record_row(file: str, line: int, record: dict, columns: dict[str, str], factors: dict[str, float]) -> Row:
-    row = Row(file, line)
-    if columns.get("id") is None:
-        row.id = f"{file}:{line}"
-    elif not row.name(as_text(record.get(columns["id"])), f"column '{columns['id']}'"):
-        return row
-    try:
-        row.amounts = parse_formula(as_text(record.get(columns["formula"])))
-        for name, factor in factors.items():
-            value = _number(record.get(columns[name]), columns[name], factor)
-            if value is not None:
-                row.targets[name] = value
-    except ValueError as error:
-        row.reason = str(error)
-    return row
-
-
-def _number(value: object, name: str, factor: float) -> float | None:
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
-        return None
-    try:
-        number = float(value) * factor
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"column '{name}': {as_text(value)[:50]!r} is no number") from None
-    if math.isnan(number):
-        return None
-    if math.isinf(number):
-        raise ValueError(f"column '{name}': {as_text(value)[:50]!r} is not finite")
-    return number
-
-
-def _structures(path: Path) -> Iterator[Row]:
-    for row in cells(path):
+def _structures(path: Path, workers: int) -> Iterator[Row]:
+    for row in cells(path, workers):
         if row.reason is None:
-            row.reason = cell_fault(row.cell)
-        if row.reason is None:
-            elements, counts = np.unique(row.cell.elements, return_counts=True)
-            row.amounts = dict(zip(elements.tolist(), counts.tolist(), strict=True))
-            row.targets["volume_a3_per_atom"] = row.cell.volume / len(row.cell.elements)
+            measure(row, checked=True)
         yield row
 
 
-def _cells_by_id(path: Path) -> Iterator[tuple[str, Cell]]:
+def measure(row: Row, checked: bool = False) -> None:
+    """Set what a row's cell says of it: composition and volume, or why it can be no crystal's."""
+    row.reason = None if checked else cell_fault(row.cell)
+    if row.reason is None:
+        elements, counts = np.unique(row.cell.elements, return_counts=True)
+        row.amounts = dict(zip(elements.tolist(), counts.tolist(), strict=True))
+        row.targets.setdefault("volume_a3_per_atom", row.cell.volume / len(row.cell.elements))
+
+
+def _cells_by_id(path: Path, workers: int) -> Iterator[tuple[str, Cell]]:
     if not path.exists():
-        raise ValueError(f"database.source.structures: '{path}' does not exist; set it to your file or leave it out")
+        raise ValueError(f"database.sources: structures '{path}' does not exist; set it to your file or leave it out")
     bad = 0
-    for row in cells(path):
-        if row.reason is None and cell_fault(row.cell) is None:
+    for row in cells(path, workers):
+        if row.reason is None:
             yield row.id, row.cell
         else:
             bad += 1
     print(f"{bad} structures of {path.name} cannot be used (unreadable or overlapping atoms)", file=sys.stderr)
-
-
-assert UNITS.keys() == TARGETS.keys()

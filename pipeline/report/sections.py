@@ -46,6 +46,8 @@ def flatten(settings: Mapping, prefix: str = "") -> dict[str, object]:
     """Nested settings as ``{"section.key": value}``; an empty section is left out."""
     flat = {}
     for key, value in settings.items():
+        if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+            value = {str(place): item for place, item in enumerate(value, start=1)}
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
@@ -56,12 +58,24 @@ def funnel(
     n_structures: int,
     verdicts: Mapping[str, int],
     rejects: Sequence[dict],
+    sources: Sequence[dict],
 ) -> str:
-    """Both funnels, the first of the rows that could not be read, and the verdicts of the filter."""
+    """Sources, both funnels, the first of the rows that could not be read, and the verdicts of the filter."""
     judged = sum(verdicts.values())
     unread = [
-        [text(row["file"]), number(row["line"], "d"), text(row["id"] or ""), text(row["reason"], "wrap")]
+        [
+            text(row["source"]),
+            text(row["file"]),
+            number(row["line"], "d"),
+            text(row["id"] or ""),
+            text(row["reason"], "wrap"),
+        ]
         for row in rejects[:MAX_REJECTS]
+    ]
+    origins = [
+        [text(source["name"]), number(source["rows_read"]), number(source["entries"])]
+        + [text(source.get(key) or "not stated", "wrap") for key in ("licence", "citation")]
+        for source in sources
     ]
     rows = [
         [text(words_of_verdict(name)), number(n), Cell(share(n / judged), n, "n")]
@@ -74,11 +88,12 @@ def funnel(
             "Bars are on a logarithmic scale."
         )
         + "<h3>Database to training set</h3>"
+        + page.table([(name, "") for name in ("source", "rows", "entries", "licence", "citation")], origins)
         + _gates(database)
         + (
             page.details(
                 f"rows that could not be read: {len(unread)} of {len(rejects):,}",
-                page.table([("file", ""), ("line", ""), ("id", ""), ("reason", "")], unread),
+                page.table([("source", ""), ("file", ""), ("line", ""), ("id", ""), ("reason", "")], unread),
             )
             if unread
             else ""

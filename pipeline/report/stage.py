@@ -25,7 +25,8 @@ Path = str | os.PathLike
 def write_report(
     *,
     entries: Path,
-    rejects: Path,
+    rejects: Sequence[Path],
+    sources_json: Path,
     cleaning_json: Path,
     vocabulary_json: Path,
     split: Path,
@@ -52,7 +53,7 @@ def write_report(
     """Write the page and the pictures of ``overview.FIGURES``.
 
     Args:
-        entries, rejects, cleaning_json: What the database stage wrote.
+        entries, rejects, cleaning_json, sources_json: What the database stage wrote.
         vocabulary_json, split: What the encoding stage wrote.
         history: Training's history; its columns depend on the generator.
         reconstruction_json: The autoencoder's result; None if none was trained.
@@ -104,7 +105,14 @@ def write_report(
             ("Campaign", sections.header(campaign, seed, command, settings, provenance or {})),
             (
                 "Funnel",
-                sections.funnel(database, gates, len(manifest), verdicts, tables.read(rejects, REJECTS).to_pylist()),
+                sections.funnel(
+                    database,
+                    gates,
+                    len(manifest),
+                    verdicts,
+                    tables.read_all(rejects, REJECTS).to_pylist(),
+                    tables.read_json(sources_json),
+                ),
             ),
             ("Training", sections.learning(read.read_history(history), by_epoch, reconstruction)),
             ("Validity and novelty", sections.validity(rates, _stated(SETTINGS), known, sampled, cleaning["dropped"])),

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 GROUP = "Damaged data"
 TABLES = {
     "database/entries.parquet": ENTRIES,
-    "database/rejects.parquet": REJECTS,
+    "database/small/rejects.parquet": REJECTS,
     "encoding/split.parquet": SPLIT,
     "training/epoch_samples.parquet": EPOCH_SAMPLES,
     "sampling/drawn/job-0000.parquet": DRAWN,

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from pipeline.composition import Compositions
-from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning
+from pipeline.database.cleaning import PAPER_VOCABULARY
 from pipeline.database.schema import ENTRIES
-from pipeline.database.stage import clean_rows, read_rows
 from pipeline.tables import read, read_json
+from tests.ingest import ingest
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "config.yaml").read_text())["database"]
 
@@ -17,21 +17,7 @@ CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "confi
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("embedded")
-    read_rows(
-        source=CONFIG["source"],
-        max_rejected_share=CONFIG["max_rejected_share"],
-        rows_path=folder / "rows.parquet",
-        rejects_path=folder / "rejects.parquet",
-        provenance={"seed": 1},
-    )
-    clean_rows(
-        rows_path=folder / "rows.parquet",
-        rejects_path=folder / "rejects.parquet",
-        cleaning=Cleaning(**CONFIG["cleaning"]),
-        entries_path=folder / "entries.parquet",
-        cleaning_path=folder / "cleaning.json",
-        provenance={"seed": 1},
-    )
+    ingest(folder, CONFIG["sources"], CONFIG["cleaning"], CONFIG["max_rejected_share"])
     return folder
 
 

@@ -5,6 +5,7 @@ import pytest
 from pipeline.cells import (
     CELL_COLUMNS,
     Cell,
+    closer_than,
     distance_matrix,
     from_table,
     minimum_distance,
@@ -79,6 +80,15 @@ def test_distances_equal_pymatgen_on_skewed_cells():
         ours, theirs = distance_matrix(cell, within)[off], structure.distance_matrix[off]
         near = (theirs <= within) | (ours <= within)
         np.testing.assert_allclose(ours[near], theirs[near], atol=1e-8)
+
+
+def test_closer_than_says_what_the_shortest_distance_says():
+    """Also where planes lie too near each other for the short way, and for distances of half a cell."""
+    for cell in random_cells(60, seed=2):
+        shortest = minimum_distance(cell)
+        for distance in (0.5, shortest * 0.99, shortest * 1.01, 3.0):
+            found = closer_than(cell, distance)
+            assert found == (pytest.approx(shortest, abs=1e-8) if shortest < distance else None)
 
 
 def test_two_atoms_on_one_place_and_a_flat_cell_have_no_distance():

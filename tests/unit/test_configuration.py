@@ -91,25 +91,40 @@ def test_overlays_are_valid(path):
         ("campaign", "../up", "campaign is '../up'; it must match"),
         ("campaign", "", "campaign is ''; it must match"),
         ("seed", -1, "seed is -1; write at least 0"),
-        ("database.source", {"kind": "table"}, "is missing at database.source; see config/README.md"),
-        ("database.source", {"kind": "structures"}, "key 'path' is missing at database.source"),
-        ("database.source", {"path": "x"}, "key 'kind' is missing at database.source"),
+        ("database.source", {"kind": "table"}, "unknown key 'source' at database; did you mean 'sources'?"),
+        ("database.sources", {"kind": "table"}, "is {'kind': 'table'}; write a value of type array"),
+        ("database.sources", [], "database.sources is []"),
+        ("database.sources", [{"name": "x", "kind": "table"}], "missing at database.sources.0; see config/README.md"),
+        ("database.sources", [{"name": "x", "kind": "structures"}], "key 'path' is missing at database.sources.0"),
+        ("database.sources", [{"name": "x", "path": "x"}], "key 'kind' is missing at database.sources.0"),
+        ("database.sources", [{"name": "x", "kind": "optimade"}], "key 'url' is missing at database.sources.0"),
         (
-            "database.source",
-            {"kind": "table", "path": "x", "columns": {"formula": "f", "band_gap_ev": "gap"}},
-            "database.source.columns.band_gap_ev is 'gap'; write a value of type object",
+            "database.sources",
+            [{"name": "x", "kind": "structures", "path": "x", "filter": "nelements=2"}],
+            "key 'filter' has no meaning at database.sources.0; known are name, kind, path",
+        ),
+        ("database.sources", [{"name": "a/b", "kind": "matminer_transport"}], "name is 'a/b'; it must match"),
+        (
+            "database.sources",
+            [{"name": "x", "kind": "table", "path": "x", "columns": {"id": "i"}}],
+            "key 'formula' or 'structure' is missing at database.sources.0.columns",
         ),
         (
-            "database.source",
-            {"kind": "table", "path": "x", "columns": {"formula": "f", "band_gap_ev": {"column": "gap"}}},
-            "key 'unit' is missing at database.source.columns.band_gap_ev",
+            "database.sources",
+            [{"name": "x", "kind": "table", "path": "x", "columns": {"formula": "f", "band_gap_ev": "gap"}}],
+            "database.sources.0.columns.band_gap_ev is 'gap'; write a value of type object",
+        ),
+        (
+            "database.sources",
+            [{"name": "x", "kind": "table", "path": "x", "columns": {"formula": "f", "band_gap_ev": {"column": "g"}}}],
+            "key 'unit' is missing at database.sources.0.columns.band_gap_ev",
         ),
     ],
 )
 def test_one_line_names_value_place_and_mend(place, value, expected):
     config = merged(DEFAULT, nested(place, value))
-    if place == "database.source":
-        config["database"]["source"] = value
+    if place == "database.sources":
+        config["database"]["sources"] = value
     assert expected in line(config)
 
 

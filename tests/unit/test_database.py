@@ -15,13 +15,13 @@ import pytest
 
 from pipeline.cells import Cell, from_table
 from pipeline.composition import Compositions
-from pipeline.database.archives import MAX_SITES, lattice_from_parameters
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean, symbols_to_numbers
+from pipeline.database.crystals import MAX_SITES, lattice_from_parameters
 from pipeline.database.records import MAX_ID_LENGTH, MAX_RECORD
 from pipeline.database.schema import ENTRIES, REJECTS
 from pipeline.database.sources import read_source
-from pipeline.database.stage import clean_rows, read_rows
 from pipeline.tables import provenance, read, read_json
+from tests.ingest import ingest
 
 OFF = {
     "keep_lowest_energy": False,
@@ -60,21 +60,7 @@ class Run:
 
     def source(self, source, share=1.0, cleaning=None):
         out = self.folder / "out"
-        read_rows(
-            source=source,
-            max_rejected_share=share,
-            rows_path=out / "rows.parquet",
-            rejects_path=out / "rejects.parquet",
-            provenance={"seed": 1},
-        )
-        clean_rows(
-            rows_path=out / "rows.parquet",
-            rejects_path=out / "rejects.parquet",
-            cleaning=Cleaning(**{**OFF, **(cleaning or {})}),
-            entries_path=out / "entries.parquet",
-            cleaning_path=out / "cleaning.json",
-            provenance={"seed": 1},
-        )
+        ingest(out, [{"name": "mine", **source}], {**OFF, **(cleaning or {})}, share)
         counts = read_json(out / "cleaning.json")
         entries, rejects = read(out / "entries.parquet", ENTRIES), self.rejects()
         assert counts["rows_in"] == counts["rejected"] + sum(counts["dropped"].values()) + counts["rows_out"]
@@ -82,7 +68,7 @@ class Run:
         return entries.to_pylist(), rejects, counts
 
     def rejects(self):
-        return read(self.folder / "out" / "rejects.parquet", REJECTS).to_pylist()
+        return read(self.folder / "out" / "mine" / "rejects.parquet", REJECTS).to_pylist()
 
 
 @pytest.fixture
@@ -361,7 +347,7 @@ def test_bits_flipped_in_gz(run):
 
 
 def test_missing_file(run):
-    with pytest.raises(ValueError, match=r"database\.source\.path: '.*no\.csv' does not exist; set it to your file"):
+    with pytest.raises(ValueError, match=r"database\.sources: '.*no\.csv' does not exist; set it to your file"):
         run("no.csv")
 
 
@@ -375,7 +361,7 @@ def test_too_many_rejects(run):
         r".*x\.csv line 3: .*'Qq' is no element.*refused\.parquet",
     ):
         run("x.csv", text, share=0.24)
-    refused = read(run.folder / "out" / "refused.parquet", REJECTS).to_pylist()
+    refused = read(run.folder / "out" / "mine" / "refused.parquet", REJECTS).to_pylist()
     assert [row["line"] for row in refused] == [3]
     assert (run.folder / "out" / "entries.parquet").read_bytes() == before
 
@@ -553,7 +539,7 @@ def test_a_table_with_structures_beside_it(run):
     entries, _, _ = run("x.csv", as_csv(RECORDS), structures=str(run.folder / "cells.jsonl.gz"))
     sites = {entry["id"]: entry["site_elements"] for entry in entries}
     assert sites == {"a": [11, 17], "b": None, "c": None}
-    with pytest.raises(ValueError, match=r"database\.source\.structures: '.*no.zip' does not exist"):
+    with pytest.raises(ValueError, match=r"database\.sources: structures '.*no.zip' does not exist"):
         run("x.csv", as_csv(RECORDS), structures=str(run.folder / "no.zip"))
 
 
@@ -581,7 +567,7 @@ def cleaned(formulas, energies=None, ids=None, **rules):
     batch = Compositions.from_formulas(formulas).reduced()
     ids = np.array(ids if ids else [f"{i:03d}" for i in range(len(formulas))])
     energies = np.array([np.nan] * len(formulas) if energies is None else energies, dtype=float)
-    kept, dropped = clean(batch, ids, energies, Cleaning(**{**OFF, **rules}))
+    kept, dropped = clean(batch, ids, energies, np.zeros(len(batch), int), Cleaning(**{**OFF, **rules}))
     assert len(kept) + sum(dropped.values()) == len(formulas)
     assert kept.tolist() == sorted(kept.tolist())
     return [formulas[i] for i in kept], dropped
@@ -629,9 +615,8 @@ def test_a_row_is_counted_under_the_first_rule():
 )
 def test_lowest_energy_is_kept(energies, ids, kept):
     batch = Compositions.from_formulas(["Na2Cl2", "NaCl", "ClNa"]).reduced()
-    found, dropped = clean(
-        batch, np.array(list(ids)), np.array(energies, float), Cleaning(**{**OFF, "keep_lowest_energy": True})
-    )
+    rules = Cleaning(**{**OFF, "keep_lowest_energy": True})
+    found, dropped = clean(batch, np.array(list(ids)), np.array(energies, float), np.zeros(3, int), rules)
     assert [ids[i] for i in found] == [kept] and dropped == {"higher_energy_duplicate": 2}
 
 

@@ -58,7 +58,10 @@ def run(tmp_path, cells, **columns):
     model = tmp_path / "generator.safetensors"
     model.write_bytes(b"weights")
     output = tmp_path / "export"
-    export(structures_path=structures, output_dir=output, model_paths=[model], seed=42, provenance={"stage": "export"})
+    about = [{"name": "mine", "licence": "CC BY 4.0", "citation": "doi:10.1/x"}, {"name": "other", "provider": "P"}]
+    tables.write_json(tmp_path / "sources.json", about)
+    paths = {"structures_path": structures, "sources_path": tmp_path / "sources.json", "output_dir": output}
+    export(**paths, model_paths=[model], seed=42, provenance={"stage": "export"})
     return output
 
 
@@ -120,6 +123,8 @@ def test_the_readme_explains_every_column(tmp_path):
     readme = (output / "README.txt").read_text()
     assert all(f"\n  {name}: " in readme for name in manifest(output)[0])
     assert "generator.safetensors" in readme
+    assert "\n  mine: CC BY 4.0; doi:10.1/x\n  other (P): no licence stated; no citation stated\n" in readme
+    assert json.loads((output / "sources.json").read_text())[0]["name"] == "mine"
     assert json.loads((output / "provenance.json").read_text()) == {"stage": "export"}
 
 
@@ -132,7 +137,8 @@ def test_no_spreadsheet_formula_leaves_a_text_column(tmp_path, text):
 def test_an_id_that_is_no_file_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"id '\.\./evil': only letters"):
         run(tmp_path, [perovskite()], id=["../evil"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["generator.safetensors", "structures.parquet"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["generator.safetensors", "sources.json", "structures.parquet"]
 
 
 def test_an_earlier_export_is_replaced_whole_and_only_by_a_whole_one(tmp_path, monkeypatch):

@@ -45,12 +45,24 @@ def make(
     value = pa.array(np.linspace(-3, 0, len(KNOWN)), mask=np.full(len(KNOWN), not energies))
     none = pa.nulls(len(KNOWN), pa.float64())
     ids = [hostile, *(f"mp-{i}" for i in range(2, len(KNOWN) + 1))]
-    entries = {"id": ids, "formula": known.formulas(), **known.columns(), "formation_energy_ev_per_atom": value}
+    entries = {
+        "id": ids,
+        "source": ["x"] * len(ids),
+        "formula": known.formulas(),
+        **known.columns(),
+        "formation_energy_ev_per_atom": value,
+    }
     entries |= {"band_gap_ev": none, "energy_above_hull_ev_per_atom": none, "volume_a3_per_atom": none}
     entries |= {field.name: pa.nulls(len(KNOWN), field.type) for field in CELL_COLUMNS}
     paths = {name: folder / f"{name}.parquet" for name in ("entries", "rejects", "split", "history", "selected")}
     tables.write(paths["entries"], ENTRIES, entries)
-    rejects = {"file": ["x.csv"], "line": [7], "id": [hostile], "reason": [f"formula '{hostile}' cannot be read"]}
+    rejects = {
+        "source": ["x"],
+        "file": ["x.csv"],
+        "line": [7],
+        "id": [hostile],
+        "reason": [f"formula '{hostile}' cannot be read"],
+    }
     tables.write(paths["rejects"], REJECTS, rejects)
     held_out = np.array([formula in ("CaF2", "ZnS") for formula in KNOWN])
     tables.write(paths["split"], SPLIT, {"id": ids, "held_out": held_out})
@@ -79,6 +91,8 @@ def make(
     manifest = _structures(folder, paths["selected"], hostile, exported)
     cleaning = {"rows_in": 20, "rejected": 1, "dropped": {"single_element": 5, "excluded_element": 2}, "rows_out": 12}
     tables.write_json(folder / "cleaning.json", cleaning)
+    about = {"name": "x", "kind": "table", "rows_read": 20, "entries": 12, "licence": "CC BY 4.0", "citation": hostile}
+    tables.write_json(folder / "sources.json", [about])
     tables.write_json(folder / "vocabulary.json", {"elements": ["O", "Na"], "entries": 12, "fit_the_box": 11})
     for job, n in enumerate((10, 6)):
         tables.write_json(folder / f"draws-{job}.json", {"drawn": n, "ambiguous": 1, "empty": job})
@@ -87,6 +101,8 @@ def make(
     tables.write_json(folder / "reconstruction.json", exact | sizes)
     return {
         **paths,
+        "rejects": [paths["rejects"]],
+        "sources_json": folder / "sources.json",
         "cleaning_json": folder / "cleaning.json",
         "vocabulary_json": folder / "vocabulary.json",
         "reconstruction_json": folder / "reconstruction.json",
@@ -107,7 +123,7 @@ def make(
         "settings": {
             "generator": "matgan",
             "training": {"preset": "default"},
-            "database": {"source": {"kind": "table"}},
+            "database": {"sources": [{"name": "x", "kind": "table"}]},
         },
         "provenance": {"versions": {"numpy": "2.4"}, "code": "abc"},
     }

@@ -19,7 +19,7 @@ def fails(campaign, overlay: str, *arguments: str) -> str:
 
 
 def source(path: str, column: str = "formula") -> dict:
-    return {"source": {"kind": "table", "path": path, "columns": {"id": "id", "formula": column}}}
+    return {"sources": [{"name": "small", "kind": "table", "path": path, "columns": {"id": "id", "formula": column}}]}
 
 
 def test_unknown_key(campaign):
@@ -35,7 +35,8 @@ def test_wrong_type(campaign):
 
 def test_missing_file(campaign):
     overlay = campaign.overlay("bad.yaml", campaign="bad", database=source("nowhere.csv"))
-    assert re.search(r"database.source.path: '.*nowhere.csv' does not exist", fails(campaign, overlay, "database"))
+    line = fails(campaign, overlay, "database")
+    assert re.search(r"database.sources: path of 'small': '.*nowhere.csv' does not exist", line)
 
 
 def test_empty_database(campaign):

@@ -60,4 +60,4 @@ def test_conda_environment_has_the_lock_s_versions(root):
     environment = yaml.safe_load((root / "workflow" / "envs" / "kimberlite.yaml").read_text())
     for requirement in environment["dependencies"][-1]["pip"]:
         name, version = requirement.split("==")
-        assert lock[name] == version
+        assert lock[name.partition("[")[0]] == version

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from pipeline.database.remote import HOW, REMOTE, SAID, asked
 from pipeline.locks import check_run, claim
 from pipeline.provenance import seal_of, source_digest
 
@@ -108,23 +109,44 @@ def gpu_resources(option):
     return {"gpu": int(number), **({"gpu_model": model[0]} if model else {})}
 
 
+FILES_OF_SOURCE = ("path", "structures", "snapshot")
+
+
 def with_paths(source):
-    """The database's source with `~` and environment variables in its paths replaced."""
-    paths = {
-        key: os.path.expanduser(os.path.expandvars(source[key])) for key in ("path", "structures") if key in source
-    }
+    """A source of the database with `~` and environment variables in its paths replaced, without how it is asked."""
+    paths = {key: os.path.expanduser(os.path.expandvars(source[key])) for key in FILES_OF_SOURCE if key in source}
     for key, path in paths.items():
+        place = f"database.sources: {key} of '{source['name']}': '{path}'"
         if "$" in path:
-            fail(f"database.source.{key}: '{path}' names an environment variable that is not set; export it")
+            fail(f"{place} names an environment variable that is not set; export it")
         if not Path(path).exists():
-            fail(f"database.source.{key}: '{path}' does not exist; relative paths start at {Path.cwd()}")
-    return source | paths
+            fail(f"{place} does not exist; relative paths start at {Path.cwd()}")
+    return {key: value for key, value in source.items() if key not in HOW} | paths
+
+
+def snapshot(name):
+    """What is fetched of a source, nothing of one that lies in files."""
+    return {"snapshot": f"{RESULTS}/database/{name}/snapshot.jsonl.gz"} if name in FETCHED else {}
+
+
+def about(name):
+    """What fetching wrote of a source, or what lies beside the snapshot that the user gives; None of one in files."""
+    if name in FETCHED:
+        return f"{RESULTS}/database/{name}/snapshot.json"
+    beside = Path(SOURCES[name].get("snapshot", "").removesuffix(".jsonl.gz") + ".json")
+    return str(beside) if beside.is_file() else None
+
+
+def reader(source):
+    """The modules that read a source of that kind."""
+    remote = [f"pipeline.database.remote.{source['kind']}"] if source["kind"] in REMOTE else []
+    return ["pipeline.database.stage", *remote]
 
 
 def stamp(source):
     """Names, sizes and times of the user's files, so that a new database under an old name is read again."""
     files = []
-    for path in [Path(source[key]) for key in ("path", "structures") if key in source]:
+    for path in [Path(source[key]) for key in FILES_OF_SOURCE if key in source]:
         files += sorted(path.rglob("*")) if path.is_dir() else [path]
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 

@@ -1,31 +1,64 @@
-SOURCE = with_paths(config["database"]["source"])
+SOURCES = {source["name"]: with_paths(source) for source in config["database"]["sources"]}
+if len(SOURCES) < len(config["database"]["sources"]):
+    fail(
+        f"database.sources: a name stands twice in {[source['name'] for source in config['database']['sources']]}; rename one"
+    )
+FETCHED = [name for name, source in SOURCES.items() if source["kind"] in REMOTE and "snapshot" not in source]
+
+
+rule fetch:
+    output:
+        snapshot=f"{RESULTS}/database/{{source}}/snapshot.jsonl.gz",
+        about=f"{RESULTS}/database/{{source}}/snapshot.json",
+    log:
+        f"{LOGS}/fetch_{{source}}.log",
+    wildcard_constraints:
+        source="|".join(FETCHED) or "(?!)",
+    conda:
+        "../envs/kimberlite.yaml"
+    # No digest of the code: an edit of ours is no reason to ask somebody's server for everything again.
+    params:
+        code=None,
+        settings=lambda wildcards: asked(SOURCES[wildcards.source]),
+        partial=f"{RESULTS}/database/{{source}}/partial",
+    script:
+        "../scripts/fetch.py"
 
 
 rule read_rows:
+    input:
+        unpack(lambda wildcards: snapshot(wildcards.source)),
     output:
-        rows=f"{RESULTS}/database/rows.parquet",
-        rejects=f"{RESULTS}/database/rejects.parquet",
+        rows=f"{RESULTS}/database/{{source}}/rows.parquet",
+        rejects=f"{RESULTS}/database/{{source}}/rejects.parquet",
     log:
-        f"{LOGS}/read_rows.log",
+        f"{LOGS}/read_rows_{{source}}.log",
     conda:
         "../envs/kimberlite.yaml"
+    threads: lambda wildcards: 4 if SOURCES[wildcards.source]["kind"] == "structures" else 1
     resources:
         **needs(8000, 60),
     params:
-        code=source_digest("pipeline.database.stage"),
-        settings={"source": SOURCE, "max_rejected_share": config["database"]["max_rejected_share"]},
-        files=stamp(SOURCE),
+        code=lambda wildcards: source_digest(*reader(SOURCES[wildcards.source])),
+        settings=lambda wildcards: {
+            "source": {key: value for key, value in SOURCES[wildcards.source].items() if key not in SAID},
+            "max_rejected_share": config["database"]["max_rejected_share"],
+        },
+        files=lambda wildcards: stamp(SOURCES[wildcards.source]),
     script:
         "../scripts/read_rows.py"
 
 
 rule clean_rows:
     input:
-        rows=rules.read_rows.output.rows,
-        rejects=rules.read_rows.output.rejects,
+        rows=expand(rules.read_rows.output.rows, source=SOURCES),
+        rejects=expand(rules.read_rows.output.rejects, source=SOURCES),
+        about=expand(rules.fetch.output.about, source=FETCHED),
     output:
         entries=f"{RESULTS}/database/entries.parquet",
         cleaning=f"{RESULTS}/database/cleaning.json",
+        sources=f"{RESULTS}/database/sources.json",
+        summary=f"{RESULTS}/database/summary.txt",
     log:
         f"{LOGS}/clean_rows.log",
     conda:
@@ -34,6 +67,7 @@ rule clean_rows:
         **needs(8000, 60),
     params:
         code=source_digest("pipeline.database.stage"),
-        settings=config["database"]["cleaning"],
+        settings={"sources": list(SOURCES.values()), "cleaning": config["database"]["cleaning"]},
+        about={name: about(name) for name in SOURCES if about(name)},
     script:
         "../scripts/clean_rows.py"

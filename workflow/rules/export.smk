@@ -1,6 +1,7 @@
 rule export_folder:
     input:
         structures=rules.build_structures.output.structures,
+        sources=rules.clean_rows.output.sources,
         models=[
             *model_files("formation_energy_ev_per_atom"),
             *model_files("band_gap_ev"),
@@ -17,6 +18,6 @@ rule export_folder:
     params:
         code=source_digest("pipeline.export"),
         seed=SEED,
-        settings={"campaign": config["campaign"], "database": SOURCE},
+        settings={"campaign": config["campaign"]},
     script:
         "../scripts/export.py"

@@ -1,7 +1,8 @@
 rule write_report:
     input:
         entries=rules.clean_rows.output.entries,
-        rejects=rules.read_rows.output.rejects,
+        rejects=rules.clean_rows.input.rejects,
+        sources_json=rules.clean_rows.output.sources,
         cleaning_json=rules.clean_rows.output.cleaning,
         vocabulary_json=rules.encode.output.vocabulary,
         split=rules.encode.output.split,

@@ -2,11 +2,12 @@ from pathlib import Path
 
 from pipeline.door import door
 
-with door(snakemake, "structures", "generator", "models") as provenance:
+with door(snakemake, "structures", "sources", "generator", "models") as provenance:
     from pipeline.export import export
 
     export(
         structures_path=snakemake.input.structures,
+        sources_path=snakemake.input.sources,
         output_dir=Path(snakemake.output.sums).parent,
         model_paths=[snakemake.input.generator, *snakemake.input.models],
         seed=snakemake.params.seed,

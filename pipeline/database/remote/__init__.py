@@ -1,0 +1,47 @@
+"""Databases behind a network: one module each, named as ``kind`` in the config.
+
+A module has
+
+- ``about(settings) -> dict``: ``provider``, ``version`` (None where it does not say), ``licence``, ``citation``; it may
+  ask the server.
+- ``pages(settings, cursor) -> Iterator[Page]``: the query's records page by page, from the beginning (``cursor`` None)
+  or after the page that had this cursor. It retries what may pass (time-outs, resets, cut answers, HTTP 429 and 5xx)
+  with back-off, and raises a ``ValueError`` that names what it asked and what came when it gives up.
+- ``fill(row, record, settings)``: sets a row's ``id``, ``targets`` and ``cell`` from one record (``amounts`` where it
+  has no cell), or its ``reason``; it never raises for what a record holds. Whether a crystal can be so is seen later.
+
+``settings`` is the source as the config has it. Records go into the snapshot as they came, so that what is made of them
+can change without asking again.
+"""
+
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+REMOTE = ("optimade", "oqmd_sql", "materials_project", "matminer")
+HOW = ("page_limit", "timeout_s")
+SAID = ("reference", "licence", "citation")
+
+
+class Page(NamedTuple):
+    """A part of an answer.
+
+    Attributes:
+        records: JSON objects, each with an ``id``.
+        cursor: JSON value that says where the rest begins.
+        total: Records of the whole query as the server counts them now; None where it does not.
+    """
+
+    records: list[dict]
+    cursor: object
+    total: int | None
+
+
+def asked(source: dict) -> dict:
+    """What of a source's settings decides which records come; the rest can change without asking again."""
+    return {key: value for key, value in source.items() if key not in (*HOW, *SAID, "snapshot")}
+
+
+def module_of(kind: str) -> ModuleType:
+    """The module that speaks with databases of this kind."""
+    return importlib.import_module(f"{__name__}.{kind}")

@@ -1,0 +1,1 @@
+"""Tests; a package, since others of that name stand in site-packages."""
