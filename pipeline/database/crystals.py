@@ -20,7 +20,7 @@ def cell_fault(cell: Cell) -> str | None:
         return f"cell has {len(cell.elements)} sites, 1 to {MAX_SITES} can be read"
     if not (np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all()):
         return "lattice or coordinates hold values that are not finite"
-    if cell.volume < 1.0:
+    if not 1.0 <= cell.volume < np.inf:
         return f"cell volume is {cell.volume:.3g} cubic angstrom"
     if (shortest := closer_than(cell, OVERLAP_ANGSTROM)) is not None:
         return f"atoms overlap: {shortest:.3f} angstrom apart, at least {OVERLAP_ANGSTROM} are possible"
