@@ -19,6 +19,20 @@ from types import ModuleType
 from typing import NamedTuple
 
 REMOTE = ("optimade", "oqmd_sql", "materials_project", "matminer")
+# {provider's OPTIMADE prefix: (licence, citation)}, as of November 2026; what a provider states goes before.
+CREDITS = {
+    "mp": ("CC BY 4.0; entries of the GNoME set CC BY-NC 4.0", "Jain et al. 2013, doi:10.1063/1.4812323"),
+    "oqmd": (
+        "CC BY 4.0",
+        "Saal et al. 2013, doi:10.1007/s11837-013-0755-4; Kirklin et al. 2015, doi:10.1038/npjcompumats.2015.10",
+    ),
+    "alexandria": (
+        "CC BY 4.0",
+        "Schmidt et al. 2023, doi:10.1002/adma.202210788; Schmidt et al. 2022, doi:10.1038/s41597-022-01177-w",
+    ),
+    "nmd": ("CC BY 4.0", "Scheidgen et al. 2023, doi:10.21105/joss.05388"),
+    "cod": ("CC0 1.0", "Gražulis et al. 2012, doi:10.1093/nar/gkr900"),
+}
 HOW = ("page_limit", "timeout_s")
 SAID = ("reference", "licence", "citation")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.database.columns import Columns
 from pipeline.database.records import Row
-from pipeline.database.remote import Page
+from pipeline.database.remote import CREDITS, Page
 
 COLUMNS = {
     "id": "material_id",
@@ -33,8 +33,8 @@ def about(settings: dict) -> dict:
     return {
         "provider": "Materials Project",
         "version": version,
-        "licence": "CC BY 4.0; entries of the GNoME set CC BY-NC 4.0",
-        "citation": "Jain et al. 2013, doi:10.1063/1.4812323",
+        "licence": CREDITS["mp"][0],
+        "citation": CREDITS["mp"][1],
     }
 
 

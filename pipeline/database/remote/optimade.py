@@ -25,7 +25,7 @@ from pipeline.composition import ATOMIC_NUMBERS, ISOTOPES, parse_formula
 from pipeline.database.columns import unit_factors
 from pipeline.database.crystals import MAX_SITES
 from pipeline.database.records import MAX_REASON, Row, as_text, number
-from pipeline.database.remote import Page
+from pipeline.database.remote import CREDITS, Page
 from pipeline.database.remote.session import LONGEST_WAIT_S, patient_session, same_host, shown
 from pipeline.text import visible
 
@@ -54,20 +54,6 @@ _NO_CRYSTAL = {
     "site_attachments": "atoms hang on sites without a position of their own",
     "assemblies": "some sites exclude others",
 }
-# {provider's prefix: (licence, citation)} as their own pages give them.
-_PROVIDERS = {
-    "mp": ("CC BY 4.0; entries of the GNoME set CC BY-NC 4.0", "Jain et al. 2013, doi:10.1063/1.4812323"),
-    "oqmd": (
-        "CC BY 4.0",
-        "Saal et al. 2013, doi:10.1007/s11837-013-0755-4; Kirklin et al. 2015, doi:10.1038/npjcompumats.2015.10",
-    ),
-    "alexandria": (
-        "CC BY 4.0",
-        "Schmidt et al. 2023, doi:10.1002/adma.202210788; Schmidt et al. 2022, doi:10.1038/s41597-022-01177-w",
-    ),
-    "nmd": ("CC BY 4.0", "Scheidgen et al. 2023, doi:10.21105/joss.05388"),
-    "cod": ("CC0 1.0", "Gražulis et al. 2012, doi:10.1093/nar/gkr900"),
-}
 
 
 def about(settings: dict) -> dict:
@@ -79,7 +65,7 @@ def about(settings: dict) -> dict:
     answer = _ask(_client(settings, _flaw), settings, "info")
     info = _dict(_dict(answer.data).get("attributes"))
     provider, server = _dict(answer.meta.get("provider")), _dict(answer.meta.get("implementation"))
-    licence, citation = _PROVIDERS.get(as_text(provider.get("prefix")), (None, None))
+    licence, citation = CREDITS.get(as_text(provider.get("prefix")), (None, None))
     stated = info.get("available_licenses") or info.get("license")
     stated = stated.get("href") if isinstance(stated, dict) else stated
     stated = ", ".join(map(as_text, stated)) if isinstance(stated, list) else as_text(stated)

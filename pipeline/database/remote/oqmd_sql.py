@@ -23,7 +23,7 @@ import numpy as np
 from pipeline.cells import Cell
 from pipeline.composition import ATOMIC_NUMBERS, ISOTOPES, parse_formula
 from pipeline.database.records import MAX_REASON, Row, as_text, number
-from pipeline.database.remote import Page
+from pipeline.database.remote import CREDITS, Page
 from pipeline.text import visible
 
 PASSWORD = "OQMD_PASSWORD"
@@ -97,9 +97,8 @@ def about(settings: dict) -> dict:
     return {
         "provider": "OQMD",
         "version": None,
-        "licence": "CC BY 4.0",
-        "citation": "Saal et al. 2013, doi:10.1007/s11837-013-0755-4; "
-        "Kirklin et al. 2015, doi:10.1038/npjcompumats.2015.10",
+        "licence": CREDITS["oqmd"][0],
+        "citation": CREDITS["oqmd"][1],
         "database": server.database,
         "server": server.ask("SELECT VERSION()")[0][0],
         "rows": {name: server.ask(f"SELECT COUNT(*) FROM {name}")[0][0] for name in ("entries", "formation_energies")},
