@@ -83,9 +83,6 @@ def _pairs(compositions: Compositions):
         yield compositions.elements[begin:end].tolist(), compositions.counts[begin:end].tolist()
 
 
-BENCHMARKS: dict[str, Callable[[bool], dict]] = {"filter": filtering, "features": features, "parsing": parsing, "cifs": cifs}
-
-
 def cifs(quick: bool) -> dict:
     """A folder of CIFs, in as many processes as there are cores, against ``pymatgen.core.Structure.from_str``.
 
@@ -111,6 +108,14 @@ def cifs(quick: bool) -> dict:
             len(texts),
             lambda ours, theirs: float(sum(a != b for a, b in zip(ours, theirs, strict=True))),
         )
+
+
+BENCHMARKS: dict[str, Callable[[bool], dict]] = {
+    "filter": filtering,
+    "features": features,
+    "parsing": parsing,
+    "cifs": cifs,
+}
 
 
 def compare(ours: Callable, peer: Callable, n: int, difference: Callable) -> dict:

@@ -22,6 +22,7 @@ from pipeline.database.records import (
     Unpacked,
     UnpacksToTooMuch,
     as_text,
+    is_litter,
     most_unpacked,
     records,
     unpacks_to_too_much,
@@ -59,7 +60,9 @@ def cells(path: Path, workers: int = 1) -> Iterator[Row]:
         return
     else:
         raise ValueError(f"{path}: no folder, zip, tar or .jsonl(.gz) of structures")
-    contents = ((as_text(name), _kind_and_content(as_text(name), content)) for name, content in files)
+    contents = (
+        (as_text(name), _kind_and_content(as_text(name), content)) for name, content in files if not is_litter(name)
+    )
     for name, found in read_files(contents, workers, MAX_PARSE_SECONDS):
         yield from _file_rows(name, found)
 

@@ -30,7 +30,7 @@ class Columns:
     def __init__(self, columns: dict) -> None:
         self.names = {name: spec["column"] if isinstance(spec, dict) else spec for name, spec in columns.items()}
         self.factors = unit_factors(columns)
-        self.top = {name.split(".")[0] for name in self.names.values()}
+        self.wanted = set(self.names.values())
 
     def fill(self, row: Row, record: dict) -> None:
         """Set a row's id, amounts, targets and cell, or its reason."""

@@ -8,6 +8,7 @@ import datetime
 import gzip
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ class Partial:
         self.ids: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         if not self._restored():
+            self._state.unlink(missing_ok=True)
             self.path.write_bytes(b"")
 
     def add(self, page: Page) -> int:
@@ -61,14 +63,13 @@ class Partial:
         return len(new)
 
     def remove(self) -> None:
-        """Delete all of it."""
-        for path in (self.path, self._state):
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        """Delete all of it, and what else a file manager may have laid there."""
+        shutil.rmtree(self.folder)
 
     def _restored(self) -> bool:
         try:
             state = read_json(self._state)
+            cursor, total = state["cursor"], state["total"]
             if state["query"] != self.query or self.path.stat().st_size < state["bytes"]:
                 return False
             os.truncate(self.path, state["bytes"])  # a page that was being written when the power went
@@ -76,7 +77,7 @@ class Partial:
                 self.ids = {str(json.loads(line)["id"]) for line in lines}
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             return False
-        self.cursor, self.total = state["cursor"], state["total"]
+        self.cursor, self.total = cursor, total
         return True
 
 
@@ -115,9 +116,7 @@ def fetch(*, source: dict, partial_path: str, snapshot_path: str, about_path: st
     if n == 0:
         partial.remove()
         raise ValueError(f"database.sources: '{name}': the query has no records; loosen its filter")
-    Path(snapshot_path).parent.mkdir(parents=True, exist_ok=True)
-    os.replace(partial.path, snapshot_path)
-    partial.remove()
+    # Killed in here, it has the records still.
     write_json(
         about_path,
         {
@@ -125,9 +124,12 @@ def fetch(*, source: dict, partial_path: str, snapshot_path: str, about_path: st
             **about,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "rows": n,
-            "sha256": file_digest(snapshot_path),
+            "sha256": file_digest(partial.path),
         },
     )
+    Path(snapshot_path).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(partial.path, snapshot_path)
+    partial.remove()
     print(f"{name}: {n} records" + f", {twice} that came twice left out" * bool(twice), file=sys.stderr)
 
 

@@ -10,10 +10,11 @@ import io
 import json
 import lzma
 import math
+import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -192,6 +193,17 @@ def records(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
     )
 
 
+def is_litter(name: str) -> bool:
+    """Whether the file is what macOS and Windows add to folders and archives."""
+    *folders, file = name.split("/")
+    return "__MACOSX" in folders or file.startswith("._") or file in {".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def leads_into(name: str, fields: Container[str]) -> bool:
+    """Whether the fields hold that of this name or, for the dots in it, the object that it leads into."""
+    return name in fields or name.split(".")[0] in fields
+
+
 def _parquet(path: Path, wanted: list[str]) -> Iterator[tuple[int, dict]]:
     try:
         schema, metadata = pq.read_schema(path), pq.read_metadata(path)
@@ -251,53 +263,65 @@ def _json_lines(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]
             yield lines.number, "no JSON object"
             continue
         seen = list(record) if seen is None else seen
-        if absent:
-            absent -= record.keys()
+        absent = {name for name in absent if not leads_into(name, record)}
         yield lines.number, record
     if seen is not None and absent:
-        _require_columns(path, wanted, seen)
+        _require_columns(path, absent, seen)
 
 
 def _json_array(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict | str]]:
     """The objects of one JSON array, one after another; "line" is their number from 1."""
     opener = {".gz": gzip.open, ".zip": _only_member}.get(path.suffix.lower(), open)
-    decoder, buffer, number, absent, seen = json.JSONDecoder(), "", 0, set(wanted), []
+    decoder, number, absent, seen = json.JSONDecoder(), 0, set(wanted), []
     try:
         with io.TextIOWrapper(io.BufferedReader(Unpacked(path, opener), 1 << 16), "utf-8-sig", "replace") as text:
             buffer = text.read(1 << 16).lstrip()
             if not buffer.startswith("["):
                 raise ValueError(f"{path}: no JSON array of objects; one object a line goes by the name .jsonl")
-            buffer = buffer[1:]
+            place = 1  # in the buffer, which may be large and is not cut for each small object
             while True:
-                buffer = buffer.lstrip(" \t\r\n,")
-                if buffer.startswith("]"):
+                place = _BETWEEN.match(buffer, place).end()
+                if buffer.startswith("]", place):
+                    rest = buffer[place + 1 :].strip()
+                    while not rest and (more := text.read(1 << 16)):  # up to the check sum at its end
+                        rest = more.strip()
+                    if rest:
+                        raise ValueError(f"{path}: goes on after its array of {number} objects; one array can be read")
                     break
                 try:
-                    record, end = decoder.raw_decode(buffer)
+                    record, place = decoder.raw_decode(buffer, place)
                 except (ValueError, RecursionError) as error:
+                    buffer, place = buffer[place:], 0
                     more = "" if len(buffer) > 4 * MAX_RECORD else text.read(max(1 << 16, len(buffer)))
                     if not more:
                         raise ValueError(f"{path}: object {number + 1} of the array is not whole ({error})") from error
                     buffer += more
                     continue
-                number, buffer = number + 1, buffer[end:]
+                number += 1
                 if not isinstance(record, dict):
                     yield number, "no JSON object"
                     continue
                 seen = seen or list(record)
-                absent -= record.keys()
+                absent = {name for name in absent if not leads_into(name, record)}
                 yield number, record
     except DAMAGED as error:
         raise ValueError(f"{path}: the file is damaged or cut short ({error})") from error
     if seen and absent:
-        _require_columns(path, wanted, seen)
+        _require_columns(path, absent, seen)
+
+
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
 def _only_member(path: Path, mode: str) -> IO[bytes]:
     archive = zipfile.ZipFile(path)
-    if len(archive.namelist()) != 1:
-        raise ValueError(f"{path}: holds {len(archive.namelist())} files; a zip of one JSON file can be read")
-    return archive.open(archive.namelist()[0])
+    members = [member for member in archive.infolist() if not (member.is_dir() or is_litter(member.filename))]
+    if len(members) != 1:
+        raise ValueError(f"{path}: holds {len(members)} files; a zip of one JSON file can be read")
+    try:
+        return archive.open(members[0])
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way that Python does not know
+        raise ValueError(f"{path}: cannot be unpacked ({error}); unpack it yourself") from None
 
 
 def _csv(path: Path, wanted: list[str]) -> Iterator[tuple[int, dict | str]]:

@@ -15,7 +15,9 @@ from pipeline.database.archives import cells
 from pipeline.database.columns import Columns
 from pipeline.database.crystals import cell_fault
 from pipeline.database.records import Row, records
-from pipeline.database.remote import module_of
+from pipeline.database.remote import beside, module_of
+from pipeline.provenance import file_digest
+from pipeline.tables import read_json
 
 TRANSPORT = {
     "provider": "Materials Project, as matminer ships it",
@@ -51,6 +53,21 @@ def credit(source: dict) -> dict[str, str]:
     return {**known, **{key: source[key] for key in ("licence", "citation") if key in source}}
 
 
+def read_about(path: str | Path) -> dict:
+    """What a snapshot's own account says of it, which may be of another's making.
+
+    Raises:
+        ValueError: It is no account of a snapshot.
+    """
+    about = read_json(path)
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: no account of a snapshot; give the one that was written with it, or none")
+    for key in ("provider", "version", "date", "licence", "citation"):
+        if not isinstance(about.get(key), str | None):
+            raise ValueError(f"{path}: '{key}' is no text; give the account that came with the snapshot, or none")
+    return about
+
+
 def matminer_transport_archive() -> Path:
     """Where the installed matminer keeps its transport data: 47,737 Materials Project entries (Ricci et al. 2017,
     doi:10.1038/sdata.2017.85)."""
@@ -69,6 +86,9 @@ def _matminer_transport() -> Iterator[Row]:
 
 
 def _snapshot(path: Path, source: dict) -> Iterator[Row]:
+    account = beside(path)
+    if account.is_file() and read_about(account).get("sha256") not in (None, file_digest(path)):
+        raise ValueError(f"{path}: another file than {account} tells of, by its SHA-256; copy both again")
     fill = module_of(source["kind"]).fill
     for line, record in records(path, {"id"}):
         row = Row(path.name, line)
@@ -85,7 +105,7 @@ def _table(path: Path, source: dict, workers: int) -> Iterator[Row]:
     columns = Columns(source["columns"])
     by_id = dict(_cells_by_id(Path(source["structures"]), workers)) if source.get("structures") else {}
     missing_cells = 0
-    for line, record in records(path, columns.top):
+    for line, record in records(path, columns.wanted):
         row = Row(path.name, line)
         if isinstance(record, str):
             row.reason = record
@@ -124,6 +144,8 @@ def _structures(path: Path, workers: int) -> Iterator[Row]:
 def measure(row: Row, checked: bool = False) -> None:
     """Set what a row's cell says of it: composition and volume, or why it can be no crystal's."""
     row.reason = None if checked else cell_fault(row.cell)
+    if row.reason is None and row.amounts and _matching(row.cell, row.amounts) is None:
+        row.reason = "the sites of the structure do not make up the formula"
     if row.reason is None:
         elements, counts = np.unique(row.cell.elements, return_counts=True)
         row.amounts = dict(zip(elements.tolist(), counts.tolist(), strict=True))

@@ -15,9 +15,9 @@ from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.cleaning import PAPER_VOCABULARY, Cleaning, clean
 from pipeline.database.records import Row
 from pipeline.database.schema import ENTRIES, REFERRED, REJECTS, TARGETS
-from pipeline.database.sources import credit, read_source
+from pipeline.database.sources import credit, read_about, read_source
 from pipeline.database.summary import summary
-from pipeline.tables import atomic, read, read_json, write, write_json
+from pipeline.tables import atomic, read, write, write_json
 
 # More than any public database holds; a row takes about 0.6 kB of memory.
 MAX_ROWS = 10_000_000
@@ -152,10 +152,10 @@ def clean_rows(
     write_json(cleaning_path, counts)
     said = []
     for i, source in enumerate(sources):
-        about = read_json(about_paths[source["name"]]) if source["name"] in about_paths else {}
-        numbers = {"rows_read": len(tables[i]) + rejected[i], "entries": int((origin[kept] == i).sum())}
-        numbers |= {"rejected": rejected[i], "left_out": left_out[i]}
-        said.append({"name": source["name"], "kind": source["kind"], **numbers, **about, **credit(source)})
+        own = {"name": source["name"], "kind": source["kind"], "rows_read": len(tables[i]) + rejected[i]}
+        own |= {"entries": int((origin[kept] == i).sum()), "rejected": rejected[i], "left_out": left_out[i]}
+        about = read_about(about_paths[source["name"]]) if source["name"] in about_paths else {}
+        said.append({**own, **{key: value for key, value in about.items() if key not in own}, **credit(source)})
     write_json(sources_path, said)
     text = summary(said, counts, list(chain.from_iterable(reasons)), entries)
     with atomic(summary_path) as temporary:

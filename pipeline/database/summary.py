@@ -52,7 +52,7 @@ def summary(sources: Sequence[dict], counts: dict, reasons: Sequence[str], entri
         lines += ["", f"{name}: {len(values):,} of {len(entries):,} entries"]
         if len(values):
             low, high = np.quantile(values, [0.005, 0.995])  # a few failed calculations would flatten the rest
-            edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low, low + 1])
+            edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
             n_of, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             lines += _bars([f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)], n_of)
             lines += [f"  the ends hold what lies beyond, {values.min():.4g} to {values.max():.4g}"]

@@ -22,6 +22,7 @@ REASONS = {
     "not_balanced": "charges balance only against electronegativity",
     "not_neutral": "no oxidation states sum to zero",
     "unknown_element": "element without oxidation states",
+    "formula_of_an_earlier_source": "another source, first in precedence, has the formula",
     "known": "formula is in the database",
     "excluded_elements": "excluded element",
     "max_atoms": "too many atoms",

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
@@ -17,6 +18,7 @@ SECRET = "0123456789abcdefghijklmnopqrstuv"
 SALTS = [("Na", "Cl", 5.6), ("K", "Br", 6.6), ("Mg", "O", 4.2), ("Li", "F", 4.0), ("Ca", "S", 5.7)]
 
 
+@cache
 def document(i: int) -> dict:
     a, b, length = SALTS[i % len(SALTS)]
     crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length + i / 100), [a, b], [[0, 0, 0], [0.5] * 3])
@@ -137,6 +139,13 @@ def test_documents_that_do_not_come_are_an_error(api):
     api.lost = {"mp-7"}
     with pytest.raises(ValueError, match=r"sent \d of 4 documents asked for by id, without mp-7"):
         list(materials_project.pages(settings(api), None))
+
+
+@pytest.mark.parametrize("criteria", [{"elemnts": ["Li"]}, {"fields": ["band_gap"]}, {"magnetic_ordering": "FM"}])
+def test_criteria_that_mp_api_does_not_know(api, criteria):
+    with pytest.raises(ValueError, match=f"'mp': .*criteria .*{next(iter(criteria))}"):
+        list(materials_project.pages(settings(api) | {"criteria": criteria}, None))
+    assert not api.asked
 
 
 def test_a_server_that_stays_away(api):

@@ -119,9 +119,9 @@ def test_a_cursor_gives_the_rest(settings, crystals):
 
 def test_about(settings, crystals):
     said = oqmd_sql.about(settings)
-    assert said["licence"] == "CC-BY-4.0" and said["version"] is None
+    assert said["licence"] == "CC BY 4.0" and said["version"] is None
     assert "10.1007/s11837-013-0755-4" in said["citation"] and "10.1038/npjcompumats.2015.10" in said["citation"]
-    assert said["rows"] == {"entries": N, "formation_energies": N * 2 + N // 5}
+    assert said["table_rows"] == {"entries": N, "formation_energies": N * 2 + N // 5}
     assert "MariaDB" in said["server"] and said["database"] == "qmdb"
 
 

@@ -52,6 +52,7 @@ def test_killed_gone_on_and_offline(campaign, server):
         # Nothing of ours that changes is a reason to ask again, nor is how it is asked; another filter is.
         edited = campaign.folder / "pipeline" / "database" / "fetching.py"
         edited.write_text(edited.read_text() + "\n_UNUSED = 1\n")
+        (campaign.folder / "workflow" / "scripts" / "fetch.py").touch()
         assert campaign.planned("database", overlay=overlay(campaign, proxy.url, timeout_s=7, page_limit=9)) == set()
         reader = campaign.folder / "pipeline" / "database" / "remote" / "optimade.py"
         reader.write_text(reader.read_text().replace("SHARE_TOLERANCE = 1e-6", "SHARE_TOLERANCE = 1e-7"))
@@ -89,6 +90,16 @@ def test_a_count_that_is_short_leaves_nothing(campaign, server):
 
 
 def test_a_server_that_is_not_there(campaign):
-    far = {"name": "far", "kind": "optimade", "url": "http://user:secret@127.0.0.1:9"}
+    far = {"name": "far", "kind": "optimade", "url": "http://user@127.0.0.1:9"}
     said = campaign.run("database", overlay=campaign.overlay("no.yaml", campaign="no", database={"sources": [far]}))
     assert said.returncode and "kimberlite: fetch: database.sources: url holds a user name" in said.stdout
+
+
+@pytest.mark.parametrize("kind", ["optimade", "oqmd_sql", "materials_project"])
+def test_a_password_in_the_config_goes_nowhere(campaign, kind):
+    far = {"name": "far", "kind": kind, "url": "http://user:open_sesame@127.0.0.1:9"}
+    said = campaign.run("database", overlay=campaign.overlay("no.yaml", campaign="no", database={"sources": [far]}))
+    assert said.returncode and "kimberlite: database.sources: url of 'far' holds a password" in said.stdout
+    assert "open_sesame" not in said.stdout
+    kept = [path for name in ("results", "logs", ".snakemake") for path in (campaign.folder / name).rglob("*")]
+    assert not [path for path in kept if path.is_file() and b"open_sesame" in path.read_bytes()]

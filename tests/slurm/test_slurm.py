@@ -132,7 +132,7 @@ def test_two_campaigns_in_one_checkout(cluster, on_slurm, finished):
 @pytest.mark.slow
 def test_a_config_edited_while_jobs_wait_is_not_half_used(cluster, on_slurm):
     process = on_slurm.start("encoding")
-    while not (on_slurm.results / "database" / "rows.parquet").exists():
+    while not (on_slurm.results / "database" / "small" / "rows.parquet").exists():
         time.sleep(0.2)
         assert process.poll() is None
     on_slurm.overlay("small.yaml", encoding={"holdout_share": 0.5})

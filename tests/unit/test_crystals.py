@@ -95,6 +95,8 @@ def test_a_json_array_gives_its_objects(tmp_path, name, write, indent):
         ('{"a": 1}', "no JSON array of objects; one object a line goes by the name .jsonl"),
         ("", "no JSON array"),
         ('[{"b": 1}]', r"no column \['a'\]"),
+        ('[{"a": 1}]  [{"a": 2}]', "goes on after its array of 1 objects"),
+        ('[{"a": 1}]' + " " * (1 << 17) + "x", "goes on after its array of 1 objects"),
         ('[{"a": "' + "x" * 5 * MAX_RECORD, "object 1 of the array is not whole"),
     ],
 )
@@ -108,3 +110,44 @@ def test_what_is_no_object_costs_its_row(tmp_path):
     (tmp_path / "x.json").write_text('[{"a": 1}, 3, [1], {"a": 2}]')
     reason = "no JSON object"
     assert list(records(tmp_path / "x.json", {"a"})) == [(1, {"a": 1}), (2, reason), (3, reason), (4, {"a": 2})]
+
+
+def test_a_zip_with_its_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.json.zip", "w") as archive:
+        archive.mkdir("folder")
+        archive.writestr("__MACOSX/folder/._x.json", b"\0\5\x16\7")
+        archive.writestr("folder/x.json", '[{"a": 1}] \n')
+    assert list(records(tmp_path / "x.json.zip", {"a"})) == [(1, {"a": 1})]
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 9)], ids=["encrypted", "packed by deflate64"])
+def test_a_zip_that_cannot_be_unpacked(tmp_path, place, value):
+    as_zip(tmp_path / "x.json.zip", '[{"a": 1}]')
+    content = bytearray((tmp_path / "x.json.zip").read_bytes())
+    content[content.find(b"PK\x01\x02") + place] = content[place - 2] = value
+    (tmp_path / "x.json.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        list(records(tmp_path / "x.json.zip", {"a"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", "f,e.v\nNaCl,-1\n"),
+        ("x.jsonl", '{"f": "NaCl", "e.v": -1}'),
+        ("y.jsonl", '{"f": "NaCl", "e": {"v": -1}}'),
+    ],
+)
+def test_a_dot_may_be_part_of_a_name(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    columns = {"formula": "f", "formation_energy_ev_per_atom": {"column": "e.v", "unit": "eV/atom"}}
+    (row,) = read_source({"name": "x", "kind": "table", "path": str(tmp_path / name), "columns": columns})
+    assert row.targets == {"formation_energy_ev_per_atom": -1.0}
+
+
+def test_a_structure_of_another_formula_is_refused(tmp_path):
+    lines = [json.dumps({"f": formula, "s": JARVIS}) + "\n" for formula in ("Na2Cl2", "NaCl2")]
+    (tmp_path / "x.jsonl").write_text("".join(lines))
+    columns = {"formula": "f", "structure": "s"}
+    rows = list(read_source({"name": "x", "kind": "table", "path": str(tmp_path / "x.jsonl"), "columns": columns}))
+    assert [row.reason for row in rows] == [None, "the sites of the structure do not make up the formula"]

@@ -397,6 +397,8 @@ Cl1 Cl {x} 0.5 0.5 {occupancy}
 """
 POSCAR = "CsCl\n1.0\n4 0 0\n0 4 0\n0 0 4\n{symbols}2 1\ndirect\n0 0 0\n0.5 0.5 0.5\n0.5 0 0.5\n"
 FILES = {
+    "__MACOSX/deep/._POSCAR": b"\0\5\x16\7",
+    "deep/.DS_Store": b"\0\0\0\1Bud1",
     "good.cif": CIF.format(a=4, x=0.5, occupancy=1),
     "deep/POSCAR": POSCAR.format(symbols="O Ti\n"),
     "half.cif": CIF.format(a=4, x=0.5, occupancy=0.5),

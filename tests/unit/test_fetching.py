@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.database import fetching
 from pipeline.database.fetching import fetch
-from pipeline.database.remote import Page
+from pipeline.database.remote import Page, holds_password
 from pipeline.tables import read_json
 
 SOURCE = {"name": "far", "kind": "optimade", "url": "http://far", "filter": "nelements=2"}
@@ -97,6 +97,31 @@ def test_damaged_pages_are_all_asked_for_again(database, run, tmp_path, damage):
     assert run() == RECORDS and database.asked == [0, 3, 6, 9]
 
 
+def test_a_state_that_lacks_the_cursor_is_none(database, run, tmp_path):
+    database.fail_at = 6
+    with pytest.raises(ValueError):
+        run()
+    state = tmp_path / "partial" / "state.json"
+    state.write_text(json.dumps({key: value for key, value in read_json(state).items() if key != "cursor"}))
+    database.fail_at, database.asked = None, []
+    assert run() == RECORDS and database.asked == [0, 3, 6, 9]
+
+
+def test_killed_at_its_very_end_it_has_the_records_still(database, run, tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(fetching, "file_digest", lambda path: exit("killed"))
+        with pytest.raises(SystemExit):
+            run()
+    database.asked = []
+    assert not (tmp_path / "snapshot.jsonl.gz").exists() and run() == RECORDS and database.asked == []
+
+
+def test_what_a_file_manager_lays_there_is_in_nobodys_way(database, run, tmp_path):
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / ".DS_Store").touch()
+    assert run() == RECORDS and not (tmp_path / "partial").exists()
+
+
 def test_another_query_begins_anew_and_another_page_size_does_not(database, run):
     database.fail_at = 6
     for filter_, page_limit, asked in (("a", 1, [0, 3, 6]), ("a", 2, [6]), ("b", 2, [0, 3, 6])):
@@ -129,3 +154,22 @@ def test_no_records_are_an_error(database, run, tmp_path):
     database.edit = lambda page: Page([], page.cursor, 0)
     with pytest.raises(ValueError, match="the query has no records; loosen its filter"):
         run()
+
+
+@pytest.mark.parametrize(
+    ("url", "holds"),
+    [
+        ("https://far.org/optimade", False),
+        ("https://far.org:8080/optimade", False),
+        ("mysql+pymysql://me@127.0.0.1:3307/oqmd", False),
+        ("mysql+pymysql://me@/oqmd?unix_socket=/run/my.sock&charset=utf8mb4", False),
+        ("mysql+pymysql://me:$PASSWORD@far/oqmd", False),
+        ("$OQMD_URL", False),
+        ("https://me:secret@far.org", True),
+        ("mysql+pymysql://me:p/w@far/oqmd", True),
+        ("mysql+pymysql://me@far/oqmd?charset=utf8mb4&password=secret", True),
+        ("https://far.org?API_KEY=secret", True),
+    ],
+)
+def test_a_password_in_an_address_is_seen(url, holds):
+    assert holds_password(url) is holds

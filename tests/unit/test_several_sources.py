@@ -1,5 +1,7 @@
 """Several sources at once: precedence, references that do not mix, and what is said of each."""
 
+import gzip
+import hashlib
 import json
 
 import pytest
@@ -101,3 +103,38 @@ def test_the_summary_shows_what_came_and_why_the_rest_fell(run, tmp_path):
     assert "2 | ######################################## 1" in text
     assert "formation_energy_ev_per_atom: 1 of 2 entries" in text
     assert "2 values of formation_energy_ev_per_atom left out" in text
+
+
+@pytest.fixture
+def far(tmp_path):
+    """A snapshot and what is said of it, read by themselves; gives what sources.json holds."""
+    snapshot = tmp_path / "shared.jsonl.gz"
+    snapshot.write_bytes(gzip.compress(b'{"id": "1", "attributes": {"chemical_formula_reduced": "ClNa"}}\n', mtime=0))
+
+    def read_it(about):
+        (tmp_path / "shared.json").write_text(json.dumps(about))
+        source = {"name": "far", "kind": "optimade", "url": "http://far"}
+        ingest(tmp_path / "far", [source], RULES, snapshots={"far": (snapshot, tmp_path / "shared.json")})
+        return read_json(tmp_path / "far" / "sources.json")[0]
+
+    read_it.digest = hashlib.sha256(snapshot.read_bytes()).hexdigest()
+    return read_it
+
+
+def test_what_lies_beside_a_snapshot_of_others_says_nothing_of_our_counts(far):
+    said = far({"name": "x", "rows_read": 9, "left_out": 3, "licence": None, "provider": "Far", "sha256": far.digest})
+    assert (said["name"], said["rows_read"], said["left_out"]) == ("far", 1, {})
+    assert said["provider"] == "Far" and said["licence"] is None
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({"sha256": "0" * 64}, "another file than .*shared.json tells of"),
+        ([], "no account of a snapshot"),
+        ({"licence": ["CC BY 4.0"]}, "'licence' is no text"),
+    ],
+)
+def test_what_lies_beside_a_snapshot_and_does_not_fit(far, about, reason):
+    with pytest.raises(ValueError, match=reason):
+        far(about)

@@ -24,7 +24,7 @@ def test_every_row_is_accounted_for(campaign):
     counts = json.loads((campaign.results / "database" / "cleaning.json").read_text())
     assert counts["rejected"] == 1
     assert counts["rows_in"] == counts["rejected"] + sum(counts["dropped"].values()) + counts["rows_out"]
-    assert pq.read_table(campaign.results / "database" / "rejects.parquet")["reason"].to_pylist() == [
+    assert pq.read_table(campaign.results / "database" / "small" / "rejects.parquet")["reason"].to_pylist() == [
         "formula 'Xx2O3': 'Xx' is no element"
     ]
     drawn = [json.loads(path.read_text()) for path in sorted((campaign.results / "sampling" / "drawn").glob("*.json"))]

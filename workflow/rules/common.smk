@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from pipeline.database.remote import HOW, REMOTE, SAID, asked
+from pipeline.database.remote import HOW, REMOTE, SAID, asked, beside, holds_password
 from pipeline.locks import check_run, claim
 from pipeline.provenance import seal_of, source_digest
 
@@ -114,6 +114,11 @@ FILES_OF_SOURCE = ("path", "structures", "snapshot")
 
 def with_paths(source):
     """A source of the database with `~` and environment variables in its paths replaced, without how it is asked."""
+    if holds_password(source.get("url", "")):
+        fail(
+            f"database.sources: url of '{source['name']}' holds a password, which would be kept with the data; "
+            "give it in the environment (docs/databases.md)"
+        )
     paths = {key: os.path.expanduser(os.path.expandvars(source[key])) for key in FILES_OF_SOURCE if key in source}
     for key, path in paths.items():
         place = f"database.sources: {key} of '{source['name']}': '{path}'"
@@ -133,8 +138,17 @@ def about(name):
     """What fetching wrote of a source, or what lies beside the snapshot that the user gives; None of one in files."""
     if name in FETCHED:
         return f"{RESULTS}/database/{name}/snapshot.json"
-    beside = Path(SOURCES[name].get("snapshot", "").removesuffix(".jsonl.gz") + ".json")
-    return str(beside) if beside.is_file() else None
+    path = beside(SOURCES[name]["snapshot"]) if "snapshot" in SOURCES[name] else None
+    return str(path) if path and path.is_file() else None
+
+
+def is_fetched(name):
+    """Whether the snapshot of just this query is there."""
+    try:
+        about_it = json.loads(Path(about(name)).read_text())
+        return about_it["source"] == asked(SOURCES[name]) and Path(snapshot(name)["snapshot"]).is_file()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def reader(source):

@@ -4,6 +4,9 @@ if len(SOURCES) < len(config["database"]["sources"]):
         f"database.sources: a name stands twice in {[source['name'] for source in config['database']['sources']]}; rename one"
     )
 FETCHED = [name for name, source in SOURCES.items() if source["kind"] in REMOTE and "snapshot" not in source]
+# What is there needs no rule: Snakemake deletes what it makes anew, and a script's time is reason enough for that.
+MISSING = [name for name in FETCHED if not is_fetched(name)]
+ABOUT = {name: path for name in SOURCES if (path := about(name))}
 
 
 rule fetch:
@@ -13,9 +16,11 @@ rule fetch:
     log:
         f"{LOGS}/fetch_{{source}}.log",
     wildcard_constraints:
-        source="|".join(FETCHED) or "(?!)",
+        source="|".join(MISSING) or "(?!)",
     conda:
         "../envs/kimberlite.yaml"
+    resources:
+        **needs(4000, 720),
     # No digest of the code: an edit of ours is no reason to ask somebody's server for everything again.
     params:
         code=None,
@@ -33,6 +38,8 @@ rule read_rows:
         rejects=f"{RESULTS}/database/{{source}}/rejects.parquet",
     log:
         f"{LOGS}/read_rows_{{source}}.log",
+    wildcard_constraints:
+        source="|".join(SOURCES),
     conda:
         "../envs/kimberlite.yaml"
     threads: lambda wildcards: 4 if SOURCES[wildcards.source]["kind"] == "structures" else 1
@@ -53,7 +60,7 @@ rule clean_rows:
     input:
         rows=expand(rules.read_rows.output.rows, source=SOURCES),
         rejects=expand(rules.read_rows.output.rejects, source=SOURCES),
-        about=expand(rules.fetch.output.about, source=FETCHED),
+        about=list(ABOUT.values()),
     output:
         entries=f"{RESULTS}/database/entries.parquet",
         cleaning=f"{RESULTS}/database/cleaning.json",
@@ -68,6 +75,6 @@ rule clean_rows:
     params:
         code=source_digest("pipeline.database.stage"),
         settings={"sources": list(SOURCES.values()), "cleaning": config["database"]["cleaning"]},
-        about={name: about(name) for name in SOURCES if about(name)},
+        about=ABOUT,
     script:
         "../scripts/clean_rows.py"

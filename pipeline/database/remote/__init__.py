@@ -15,6 +15,8 @@ can change without asking again.
 """
 
 import importlib
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -54,6 +56,17 @@ class Page(NamedTuple):
 def asked(source: dict) -> dict:
     """What of a source's settings decides which records come; the rest can change without asking again."""
     return {key: value for key, value in source.items() if key not in (*HOW, *SAID, "snapshot")}
+
+
+def beside(snapshot: str | Path) -> Path:
+    """Where a snapshot's own account of itself lies."""
+    return Path(f"{str(snapshot).removesuffix('.jsonl.gz')}.json")
+
+
+def holds_password(url: str) -> bool:
+    """Whether a password or key stands in the address itself, rather than in an environment variable that it names."""
+    rest = url.partition("://")[2]
+    return bool(re.search(r":[^$@][^@]*@|[?&](pass(word|wd)?|(api_?)?key|token|secret)=[^$]", rest, re.IGNORECASE))
 
 
 def module_of(kind: str) -> ModuleType:

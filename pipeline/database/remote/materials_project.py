@@ -7,6 +7,7 @@ that it has, and only the fields that are read are asked for.
 import os
 import time
 from collections.abc import Callable, Iterator
+from inspect import signature
 
 from pipeline.database.columns import Columns
 from pipeline.database.records import Row
@@ -24,6 +25,7 @@ PAGE = 1000
 TRIES = 6
 WAIT_SECONDS = 2.0  # before the second try, doubled before each after it
 KEY = "MP_API_KEY"
+_OURS = {"fields", "all_fields", "num_chunks", "chunk_size", "kwargs"}  # of the search, how and not what it asks
 
 
 def about(settings: dict) -> dict:
@@ -46,7 +48,16 @@ def pages(settings: dict, cursor: str | None) -> Iterator[Page]:
     """
     with _client(settings) as client:
         criteria = {"deprecated": False, **settings.get("criteria", {})}
-        found = _patient(lambda: client.materials.summary.search(fields=["material_id"], **criteria))
+        search = _patient(lambda: client.materials.summary.search)
+        unknown = sorted(criteria.keys() - (signature(search).parameters.keys() - _OURS))
+        if unknown:
+            raise ValueError(f"database.sources: '{settings['name']}': criteria {unknown} are none of mp-api's search")
+        try:
+            found = _patient(lambda: search(fields=["material_id"], **criteria))
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(
+                f"database.sources: '{settings['name']}': mp-api cannot make sense of criteria {criteria}: {error}"
+            ) from error
         ids = sorted({str(document["material_id"]) for document in found})
         begin = 0 if cursor is None else next((i for i, name in enumerate(ids) if name > cursor), len(ids))
         for i in range(begin, len(ids), PAGE):
@@ -68,7 +79,7 @@ def fill(row: Row, record: dict, settings: dict) -> None:
 
 
 def _fields() -> list[str]:
-    return sorted(Columns(COLUMNS).top)
+    return sorted(Columns(COLUMNS).wanted)
 
 
 def _client(settings: dict):
@@ -110,7 +121,7 @@ def _patient(ask: Callable):
 
 def _plain(document) -> dict:
     """A document as JSON: the structure as pymatgen's dict."""
-    values = {name: document[name] for name in _fields()}
+    values = {name: document.get(name) for name in _fields()}
     return {name: value.as_dict() if hasattr(value, "as_dict") else _text(value) for name, value in values.items()}
 
 

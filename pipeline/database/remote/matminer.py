@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.database.columns import Columns
-from pipeline.database.records import Row
+from pipeline.database.records import Row, leads_into
 from pipeline.database.remote import Page
 from pipeline.provenance import file_digest
 
@@ -37,12 +37,13 @@ def pages(settings: dict, cursor: int | None) -> Iterator[Page]:
         ValueError: An unknown data set or column, or it cannot be downloaded whole.
     """
     frame = _frame(settings["dataset"])
-    missing = sorted(Columns(settings["columns"]).top - {"id", *frame.columns})
+    named = Columns(settings["columns"]).wanted
+    missing = sorted(name for name in named - {"id"} if not leads_into(name, frame.columns))
     if missing:
         raise ValueError(
             f"database.sources: '{settings['dataset']}' has no column {missing}, but {list(frame.columns)}"
         )
-    wanted = [name for name in frame.columns if name in Columns(settings["columns"]).top]
+    wanted = [column for column in frame.columns if any(leads_into(name, [column]) for name in named)]
     for begin in range(cursor or 0, len(frame), PAGE):
         part = frame.iloc[begin : begin + PAGE]
         values = [[_plain(value) for value in part[name]] for name in wanted]

@@ -11,7 +11,6 @@ answer. A password stands in that variable or in ``OQMD_PASSWORD``, never in the
 """
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from pipeline.cells import Cell
 from pipeline.composition import ATOMIC_NUMBERS, ISOTOPES, parse_formula
 from pipeline.database.records import MAX_REASON, Row, as_text, number
-from pipeline.database.remote import CREDITS, Page
+from pipeline.database.remote import CREDITS, Page, holds_password
 from pipeline.text import visible
 
 PASSWORD = "OQMD_PASSWORD"
@@ -101,7 +100,9 @@ def about(settings: dict) -> dict:
         "citation": CREDITS["oqmd"][1],
         "database": server.database,
         "server": server.ask("SELECT VERSION()")[0][0],
-        "rows": {name: server.ask(f"SELECT COUNT(*) FROM {name}")[0][0] for name in ("entries", "formation_energies")},
+        "table_rows": {
+            name: server.ask(f"SELECT COUNT(*) FROM {name}")[0][0] for name in ("entries", "formation_energies")
+        },
     }
 
 
@@ -271,7 +272,7 @@ def _url(settings: dict):
     import sqlalchemy
 
     place = f"database.sources: {settings['name']}: url"
-    if re.search(r":[^$@][^@]*@", settings["url"].partition("://")[2]):
+    if holds_password(settings["url"]):
         raise ValueError(f"{place} holds a password, which would be kept with the data; set {PASSWORD} instead")
     text = os.path.expandvars(settings["url"])
     if "$" in text and text == settings["url"]:
