@@ -387,9 +387,8 @@ def test_data_never_become_sql(server, settings, tmp_path):
 
 BENCHMARK = """
 import gzip, json, resource, sys, time
-from pipeline.database.records import Row
 from pipeline.database.remote import oqmd_sql
-from pipeline.database.sources import measure
+from pipeline.database.sources import read_source
 settings, path = json.loads(sys.argv[1]), sys.argv[2]
 begin = time.perf_counter()
 n = 0
@@ -399,16 +398,13 @@ with gzip.open(path, "wt", compresslevel=1) as lines:
         n += len(page.records)
 fetched = time.perf_counter()
 read = reasons = sites = 0
-with gzip.open(path, "rt") as lines:
-    for number, line in enumerate(lines, start=1):
-        row = Row("oqmd", number)
-        oqmd_sql.fill(row, json.loads(line), settings)
-        read, reasons = read + 1, reasons + (row.reason is not None)
-        sites += len(row.cell.elements) if row.cell else 0
+for row in read_source(settings, path):
+    read, reasons = read + 1, reasons + (row.reason is not None)
+    sites += len(row.cell.elements) if row.cell else 0
 end = time.perf_counter()
 print(json.dumps({
     "records": n, "total": page.total, "read": read, "reasons": reasons, "sites": sites,
-    "fetch_s": round(fetched - begin, 1), "fill_s": round(end - fetched, 1), "cpu_s": round(time.process_time(), 1),
+    "fetch_s": round(fetched - begin, 1), "read_s": round(end - fetched, 1), "cpu_s": round(time.process_time(), 1),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
 }))
 """
@@ -463,5 +459,5 @@ def test_300_000_entries_within_5_minutes_and_2_gigabytes(server, data, tmp_path
         print(f"\n{figures}, snapshot {megabytes} MB, loaded in {loaded:.0f} s, server {server.peak_megabytes} MB")
     assert figures["records"] == figures["total"] == figures["read"] >= 300_000
     assert figures["reasons"] < 0.001 * figures["records"]
-    assert figures["fetch_s"] + figures["fill_s"] < 300
+    assert figures["fetch_s"] + figures["read_s"] < 300
     assert figures["peak_mb"] < 2048

@@ -14,9 +14,10 @@ from pipeline.tables import read, read_json, write, write_json
 
 def write_entries(path, formulas):
     batch = Compositions.from_formulas(formulas).reduced()
-    nothing = {field.name: [None] * len(batch) for field in ENTRIES.fields[4:]}
+    nothing = {field.name: [None] * len(batch) for field in ENTRIES.fields}
     ids = [f"id{place}" for place in range(len(batch))]
-    write(path, ENTRIES, {"id": ids, "formula": batch.formulas(), **batch.columns(), **nothing})
+    known = {"id": ids, "source": ["x"] * len(batch), "formula": batch.formulas(), **batch.columns()}
+    write(path, ENTRIES, {**nothing, **known})
 
 
 def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None):

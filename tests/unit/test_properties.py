@@ -218,7 +218,7 @@ def test_stored_tensors_are_matgans(tmp_path_factory, rows):
     batch = Compositions.from_dicts(rows)
     unknown = dict.fromkeys(ENTRIES.schema.names, [None] * len(rows))
     ids = [str(i) for i in range(len(rows))]
-    entries = {**unknown, "id": ids, "formula": batch.formulas(), **batch.columns()}
+    entries = {**unknown, "id": ids, "source": ids, "formula": batch.formulas(), **batch.columns()}
     tables.write(folder / "entries.parquet", ENTRIES, entries)
     present = sorted({z for row in rows for z in row})
     tables.write_json(folder / "cleaning.json", {"vocabulary": [SYMBOLS[z - 1] for z in present]})

@@ -209,7 +209,7 @@ def campaign(tmp_path) -> dict[str, Path]:
     energy, gap = -oxygen / compositions.n_atoms, np.where(oxygen > 0, 3.0, 0.0)
     energy[:100], gap[:100] = 1e6, 1e6
     ids = [f"e{n}" for n in range(500)]
-    entries = {"id": ids, "formula": compositions.formulas(), **compositions.columns()}
+    entries = {"id": ids, "source": ids, "formula": compositions.formulas(), **compositions.columns()}
     entries |= {FORMATION_ENERGY: pa.array(energy), BAND_GAP: pa.array(gap)}
     return {
         "entries_path": write(tmp_path / "entries.parquet", ENTRIES, entries),
@@ -278,7 +278,7 @@ def predicted(tmp_path_factory):
     known = Compositions.from_formulas(["NaCl", "Fe2O3"])
     filtered = {"id": formulas, "n_drawn": np.ones(9, np.int32), **compositions.columns(), "verdict": ["balanced"] * 9}
     filtered |= {"smact_valid": [True] * 9, "rejected_by": [None] * 8 + ["not_neutral"]}
-    entries = {"id": ["a", "b"], "formula": known.formulas(), **known.columns()}
+    entries = {"id": ["a", "b"], "source": ["x", "x"], "formula": known.formulas(), **known.columns()}
     for threads in (1, 2):
         predict_part(
             filtered_path=write(folder / "filtered.parquet", FILTERED, filtered),
@@ -320,7 +320,9 @@ def test_a_part_without_survivors_is_an_empty_table(tmp_path):
         filtered_path=write(tmp_path / "filtered.parquet", FILTERED, fallen),
         predicted_path=tmp_path / "predicted.parquet",
         entries_path=write(
-            tmp_path / "entries.parquet", ENTRIES, {"id": ["a"], "formula": ["NaCl"], **known.columns()}
+            tmp_path / "entries.parquet",
+            ENTRIES,
+            {"id": ["a"], "source": ["x"], "formula": ["NaCl"], **known.columns()},
         ),
         formation_energy_model=SHIPPED / "formation_energy_oqmd",
         band_gap_model=SHIPPED / "band_gap_mp",
@@ -374,7 +376,7 @@ def choose(tmp_path):
         "band_gap_uncertainty_ev": [0.5] * 7,
         "is_known": [False, False, False, True, False, False, False],
     }
-    entries = {"id": ["mgo", "salt"], "formula": known.formulas(), **known.columns()}
+    entries = {"id": ["mgo", "salt"], "source": ["x", "x"], "formula": known.formulas(), **known.columns()}
     entries_path = write(tmp_path / "entries.parquet", ENTRIES, entries)
 
     def run(cutoffs: Cutoffs, parts=((0, 1, 2, 3), (4, 5, 6))):
