@@ -66,8 +66,8 @@ class Progress:
     def steps(self, total: int) -> Iterator[int]:
         """Yield the steps of this epoch still to do.
 
-        SIGTERM (a scheduler's time limit) and SIGINT save after the step and end the process; a second one ends it at
-        once.
+        SIGTERM (a scheduler's time limit, which Slurm sends to job and step, so twice) and SIGINT save after the step
+        and end the process; a second SIGINT ends it at once.
         """
         if self._step:
             _set_random(self._random_at_step)
@@ -117,17 +117,15 @@ class Progress:
     def _signals(self) -> Iterator[None]:
         def note(number: int, frame: object) -> None:
             self._signal = number
-            restore()
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if number == signal.SIGINT:
+                signal.signal(number, before[number])
 
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            restore()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _save(self) -> None:
         if self.path is None:
