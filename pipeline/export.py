@@ -57,6 +57,7 @@ _MANIFEST = {
     "verdict": _MEANING["verdict"],
     **{name: _MEANING[name] for name in ("nearest_known_id", "nearest_known_formula", "nearest_known_distance")},
     "seed": "seed of the campaign",
+    "databases": "what the campaign read, with licence and citation: cite it",
     "model_sha256": "SHA-256 of the files of the models that generated and scored the candidate",
 }
 _README = """Candidate crystals for DFT, proposed by Kimberlite.
@@ -116,6 +117,7 @@ def export(
     if not len(structures):
         print(f"nothing to export: no row of {structures_path} is without a reason in rejected_by", file=sys.stderr)
     sources = tables.read_json(sources_path)
+    cited = [_cited(source) for source in sources]
     models = [(file_digest(path), Path(path).name) for path in model_paths]
     output = Path(output_dir)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +128,12 @@ def export(
         for row, cell in zip(structures.to_pylist(), from_table(structures), strict=True):
             file = _write_poscar(temporary, row, cell)
             known = {"file": file, "poscar_sha256": file_digest(temporary / file), "seed": seed}
+            known["databases"] = " | ".join(cited)
             lines.append({**row, **known, "model_sha256": " ".join(digest for digest, _ in models)})
         (temporary / "manifest.csv").write_text(_manifest(lines))
         (temporary / "README.txt").write_text(
             _README.format(
-                sources="\n".join(f"  {_cited(source)}" for source in sources),
+                sources="\n".join(f"  {line}" for line in cited),
                 models="\n".join(f"  {digest}  {name}" for digest, name in models),
                 columns="\n".join(f"  {name}: {meaning}" for name, meaning in _MANIFEST.items()),
             )

@@ -123,6 +123,8 @@ def test_the_readme_explains_every_column(tmp_path):
     readme = (output / "README.txt").read_text()
     assert all(f"\n  {name}: " in readme for name in manifest(output)[0])
     assert "generator.safetensors" in readme
+    said = "mine: CC BY 4.0; doi:10.1/x | other (P): no licence stated; no citation stated"
+    assert manifest(output)[0]["databases"] == said
     assert "\n  mine: CC BY 4.0; doi:10.1/x\n  other (P): no licence stated; no citation stated\n" in readme
     assert json.loads((output / "sources.json").read_text())[0]["name"] == "mine"
     assert json.loads((output / "provenance.json").read_text()) == {"stage": "export"}
