@@ -101,6 +101,7 @@ def test_training_over_its_time_limit_goes_on_from_its_checkpoint(cluster, on_sl
     assert "TIMEOUT" in said
     slurm_log = on_slurm.folder / ".snakemake" / "slurm_logs" / "rule_train" / f"{tries[0].id}.log"
     assert "SIGTERM at step" in slurm_log.read_text()  # the rule's own log is the last attempt's
+    (tmp_path / "through").mkdir()
     through = Campaign.new(on_slurm.folder, tmp_path / "through")
     done(through, "training", overlay=through.overlay("slow.yaml", **slow))
     for name in ("generator.safetensors", "history.parquet", "epoch_samples.parquet"):
