@@ -60,9 +60,8 @@ def cells(path: Path, workers: int = 1) -> Iterator[Row]:
         return
     else:
         raise ValueError(f"{path}: no folder, zip, tar or .jsonl(.gz) of structures")
-    contents = (
-        (as_text(name), _kind_and_content(as_text(name), content)) for name, content in files if not is_litter(name)
-    )
+    named = ((as_text(name), content) for name, content in files if not is_litter(name))
+    contents = ((name, _kind_and_content(name, content)) for name, content in named)
     for name, found in read_files(contents, workers, MAX_PARSE_SECONDS):
         yield from _file_rows(name, found)
 

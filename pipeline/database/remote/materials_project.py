@@ -13,14 +13,17 @@ from pipeline.database.columns import Columns
 from pipeline.database.records import Row
 from pipeline.database.remote import CREDITS, Page
 
-COLUMNS = {
-    "id": "material_id",
-    "formula": "formula_pretty",
-    "structure": "structure",
-    "formation_energy_ev_per_atom": {"column": "formation_energy_per_atom", "unit": "eV/atom"},
-    "energy_above_hull_ev_per_atom": {"column": "energy_above_hull", "unit": "eV/atom"},
-    "band_gap_ev": {"column": "band_gap", "unit": "eV"},
-}
+COLUMNS = Columns(
+    {
+        "id": "material_id",
+        "formula": "formula_pretty",
+        "structure": "structure",
+        "formation_energy_ev_per_atom": {"column": "formation_energy_per_atom", "unit": "eV/atom"},
+        "energy_above_hull_ev_per_atom": {"column": "energy_above_hull", "unit": "eV/atom"},
+        "band_gap_ev": {"column": "band_gap", "unit": "eV"},
+    }
+)
+FIELDS = sorted(COLUMNS.wanted)
 PAGE = 1000
 TRIES = 6
 WAIT_SECONDS = 2.0  # before the second try, doubled before each after it
@@ -62,7 +65,7 @@ def pages(settings: dict, cursor: str | None) -> Iterator[Page]:
         begin = 0 if cursor is None else next((i for i, name in enumerate(ids) if name > cursor), len(ids))
         for i in range(begin, len(ids), PAGE):
             part = ids[i : i + PAGE]
-            documents = _patient(lambda part=part: client.materials.summary.search(material_ids=part, fields=_fields()))
+            documents = _patient(lambda part=part: search(material_ids=part, fields=FIELDS))
             records = [_plain(document) for document in documents]
             came = {record["material_id"] for record in records}
             if came != set(part):
@@ -75,11 +78,7 @@ def pages(settings: dict, cursor: str | None) -> Iterator[Page]:
 
 def fill(row: Row, record: dict, settings: dict) -> None:
     """Set a row's fields from a document, by ``COLUMNS``."""
-    Columns(COLUMNS).fill(row, record)
-
-
-def _fields() -> list[str]:
-    return sorted(Columns(COLUMNS).wanted)
+    COLUMNS.fill(row, record)
 
 
 def _client(settings: dict):
@@ -121,7 +120,7 @@ def _patient(ask: Callable):
 
 def _plain(document) -> dict:
     """A document as JSON: the structure as pymatgen's dict."""
-    values = {name: document.get(name) for name in _fields()}
+    values = {name: document.get(name) for name in FIELDS}
     return {name: value.as_dict() if hasattr(value, "as_dict") else _text(value) for name, value in values.items()}
 
 
