@@ -63,6 +63,7 @@ rule database:
 
 rule encoding:
     input:
+        rules.hold_out.output,
         rules.encode.output,
 
 

@@ -43,7 +43,7 @@ def _line(error: jsonschema.ValidationError) -> str:
             known = list(error.schema.get("properties", {}))
             unknown = next(key for key in error.instance if key not in known)
             close = difflib.get_close_matches(str(unknown), known, n=1)
-            mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
+            mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
             return f"config: unknown key {unknown!r} at {place}; {mend}"
         case "required":
             missing = next(key for key in allowed if key not in error.instance)

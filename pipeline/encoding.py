@@ -1,12 +1,16 @@
-"""Stage `encoding`: entries as integer tensors, their vocabulary, and the hold-out that no later stage trains on."""
+"""Stage `encoding`: vocabulary, the hold-out that no later stage trains on, and the chosen generator's tensors."""
 
+import dataclasses
 import sys
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
+from pipeline.composition import ATOMIC_NUMBERS, Compositions
 from pipeline.database.schema import ENTRIES
+from pipeline.generators import load
 from pipeline.tables import Table, column, read, read_json, write, write_json
 
 SPLIT = Table(
@@ -16,79 +20,117 @@ SPLIT = Table(
         column("held_out", pa.bool_(), "true: no later stage trains on this entry"),
     ),
 )
-BOX = 8  # most atoms of one element that MatGAN's one-hot tensor can say
+TENSOR_IDS = Table("tensors", (column("id", pa.string(), "id of the entry that the row comes from; it may repeat"),))
+"""What every generator's tensors have; the columns beside it are the generator's own."""
 
 
-def tensors_table(n_elements: int) -> Table:
-    """The tensors table for a vocabulary of ``n_elements``: fixed-shape tensors, decoded once and viewed by torch."""
-    return Table(
-        "tensors",
-        (
-            column("id", pa.string(), "id of the entry"),
-            column("counts", pa.fixed_shape_tensor(pa.uint8(), [n_elements]), "atoms of each vocabulary element"),
-            column(
-                "one_hot",
-                pa.fixed_shape_tensor(pa.uint8(), [BOX, n_elements]),
-                "row n - 1 holds 1 where an element has n atoms (MatGAN's 8 x 85 matrix)",
-            ),
-        ),
-    )
-
-
-def encode(
+def hold_out(
     *,
     entries_path: str,
     cleaning_path: str,
-    tensors_path: str,
     vocabulary_path: str,
     split_path: str,
     holdout_share: float,
     seed: int,
     provenance: dict | None = None,
 ) -> None:
-    """Encode all entries.
+    """Fix the vocabulary, and which entries are held out.
 
     Args:
         entries_path: The ENTRIES table.
-        cleaning_path: The database stage's JSON; its ``vocabulary`` names the E elements of the tensors.
-        tensors_path: Gets the entries that fit the box of 8 atoms an element, held-out ones included.
-        vocabulary_path: Gets JSON: element symbols by atomic number, and how many entries fit the box.
+        cleaning_path: The database stage's JSON; its ``vocabulary`` names the elements.
+        vocabulary_path: Gets JSON: element symbols by atomic number, and how many entries there are and are held out.
         split_path: Gets the SPLIT table.
         holdout_share: Share of reduced formulas to hold out, 0 to below 1; all entries of a formula go together, and
             which side a formula takes depends on it and the seed alone, not on the other entries.
         seed: Campaign seed.
-        provenance: Stored in the tables.
+        provenance: Stored in the table.
     """
     entries = read(entries_path, ENTRIES, ["id", "elements", "counts"])
-    compositions = Compositions.from_table(entries)
-    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(cleaning_path)["vocabulary"]]
-    fits = compositions.largest_count() <= BOX
-    if not fits.any():
-        raise ValueError(f"{entries_path}: no entry has at most {BOX} atoms of each element, so nothing can be encoded")
-    boxed = compositions.take(fits)
-    counts_NE = boxed.dense(vocabulary).astype(np.uint8)
-    one_hot = np.zeros((len(boxed), BOX, len(vocabulary)), dtype=np.uint8)
-    rows, columns = np.nonzero(counts_NE)
-    one_hot[rows, counts_NE[rows, columns] - 1, columns] = 1
-    tensors = {
-        "id": entries["id"].filter(pa.array(fits)),
-        "counts": pa.FixedShapeTensorArray.from_numpy_ndarray(counts_NE),
-        "one_hot": pa.FixedShapeTensorArray.from_numpy_ndarray(one_hot),
-    }
-    write(tensors_path, tensors_table(len(vocabulary)), tensors, provenance)
-
-    held_out = split(compositions, holdout_share, seed)
+    held_out = split(Compositions.from_table(entries), holdout_share, seed)
     write(split_path, SPLIT, {"id": entries["id"], "held_out": held_out}, provenance)
-    write_json(
-        vocabulary_path,
-        {
-            "elements": [SYMBOLS[z - 1] for z in vocabulary],
-            "entries": len(compositions),
-            "fit_the_box": int(fits.sum()),
-            "held_out": int(held_out.sum()),
-        },
+    elements = read_json(cleaning_path)["vocabulary"]
+    write_json(vocabulary_path, {"elements": elements, "entries": len(held_out), "held_out": int(held_out.sum())})
+    print(f"{held_out.sum()} of {len(held_out)} entries held out", file=sys.stderr)
+
+
+def encode(
+    *,
+    generator: str,
+    settings: dict,
+    entries_path: str,
+    vocabulary_path: str,
+    tensors_path: str,
+    seed: int,
+    provenance: dict | None = None,
+) -> None:
+    """Make what the generator of that name learns from.
+
+    Args:
+        generator: Module in ``pipeline.generators``.
+        settings: Fields of its ``Encoding``.
+        entries_path: The ENTRIES table.
+        vocabulary_path: What :func:`hold_out` wrote.
+        tensors_path: Gets the generator's tensors, those of held-out entries included.
+        seed: Campaign seed.
+        provenance: Stored in the table.
+
+    Raises:
+        ValueError: An unknown or missing setting, or entries that the generator cannot learn from.
+    """
+    module = load(generator)
+    encoding = encoding_of(module, settings)
+    entries = read(entries_path, ENTRIES)
+    tensors = module.encode(entries, read_vocabulary(vocabulary_path), encoding, seed)
+    fields = tuple(
+        column(name, pa.fixed_shape_tensor(pa.from_numpy_dtype(array.dtype), array.shape[1:]), meaning)
+        for name, (array, meaning) in tensors.columns.items()
     )
-    print(f"{len(boxed)} of {len(compositions)} entries fit the box, {held_out.sum()} held out", file=sys.stderr)
+    arrays = {
+        name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(array))
+        for name, (array, _) in tensors.columns.items()
+    }
+    table = Table(TENSOR_IDS.name, (*TENSOR_IDS.fields, *fields))
+    write(tensors_path, table, {"id": tensors.entry_ids, **arrays}, provenance)
+    used = len(set(tensors.entry_ids))
+    print(f"{len(tensors.entry_ids)} rows of tensors from {used} of {len(entries)} entries", file=sys.stderr)
+
+
+def encoding_of(module: ModuleType, settings: dict):
+    """The generator's ``Encoding`` with these fields.
+
+    Raises:
+        ValueError: Names the unknown or the missing field, and what there is.
+    """
+    fields = {field.name: field for field in dataclasses.fields(module.Encoding)}
+    for name in settings:
+        if name not in fields:
+            there = ", ".join(fields) or "none"
+            raise ValueError(f"encoding.settings: '{name}' is unknown; {module.__name__} has {there}")
+    for name, field in fields.items():
+        if name not in settings and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"encoding.settings: '{name}' is missing; {module.__name__} needs it")
+    return module.Encoding(**settings)
+
+
+def read_vocabulary(path: str) -> list[int]:
+    """The vocabulary's atomic numbers."""
+    return [ATOMIC_NUMBERS[symbol] for symbol in read_json(path)["elements"]]
+
+
+def read_tensors(path: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Entry ids and tensors of shape (N, ...) by name, as the generator made them.
+
+    Raises:
+        ValueError: The file is missing, damaged or holds no tensors.
+    """
+    read(path, TENSOR_IDS)  # refuses what is no such file, before its schema is asked what it holds
+    fields = tuple(field for field in pq.read_schema(path) if isinstance(field.type, pa.FixedShapeTensorType))
+    if not fields:
+        raise ValueError(f"{path}: holds no tensors; delete the file and rerun the stage that writes it")
+    table = read(path, Table(TENSOR_IDS.name, (*TENSOR_IDS.fields, *fields)))
+    tensors = {field.name: table[field.name].combine_chunks().to_numpy_ndarray() for field in fields}
+    return table["id"].to_pylist(), tensors
 
 
 def split(compositions: Compositions, holdout_share: float, seed: int) -> np.ndarray:

@@ -70,9 +70,10 @@ provenance.json  code, settings, seed and inputs of the export
 SHA256SUMS       check with: sha256sum -c SHA256SUMS
 
 No DFT was done. Energies and gaps are predictions of machine-learning models from the formula alone, and a low
-formation energy is not stability. Cells are those of a known crystal (the template) with other elements on its sites
-and its volume scaled; where `relaxed` is True, CHGNet then relaxed atoms and cell. The template is a guess, and often a
-wrong one: `substitution_similarity` says how like its elements are. Order the elements of POTCAR as in the POSCAR.
+formation energy is not stability. Where the manifest names a template, the cell is that of a known crystal with other
+elements on its sites and its volume scaled: a guess, and often a wrong one, `substitution_similarity` says how like its
+elements are. Where it names none, the cell was made by the generator itself. Where `relaxed` is True, CHGNet then
+relaxed atoms and cell. Order the elements of POTCAR as in the POSCAR.
 
 Databases, to be cited; sources.json has their queries, dates and check sums:
 {sources}

@@ -1,10 +1,13 @@
 """Stage `sampling`: draw by blocks of their own seeds, reduce, and deduplicate within hash partitions.
 
-A sample's partition depends on its composition alone, and its place in a partition too: the tables hold the same bytes
+A sample is a composition or, from a generator of crystals, a crystal, of which a composition may have several. Its
+partition depends on its composition alone, and its place in a partition on what it is: the tables hold the same bytes
 whatever the number of jobs.
 """
 
 import sys
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
+from pipeline.cells import CELL_COLUMNS, LATTICE, Cell, from_table, structure_hash, to_columns
 from pipeline.composition import ATOMIC_NUMBERS, COUNTS, ELEMENTS, Compositions, concatenate
 from pipeline.generators import load
 from pipeline.provenance import derived_seed
@@ -19,9 +23,44 @@ from pipeline.tables import Table, column, read, read_json, write, write_json
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.weights import read_weights
 
-N_DRAWN = column("n_drawn", pa.int32(), "times that the generator drew the composition")
-DRAWN = Table("drawn", (column("partition", pa.int32(), "hash partition, ascending"), N_DRAWN, ELEMENTS, COUNTS))
-SAMPLES = Table("samples", (column("id", pa.string(), "reduced formula"), N_DRAWN, ELEMENTS, COUNTS))
+N_DRAWN = column("n_drawn", pa.int32(), "times that the generator drew the sample")
+DRAWN = Table(
+    "drawn", (column("partition", pa.int32(), "hash partition, ascending"), N_DRAWN, ELEMENTS, COUNTS, *CELL_COLUMNS)
+)
+SAMPLES = Table(
+    "samples",
+    (
+        column("id", pa.string(), "reduced formula, with a hash of the cell where there is one"),
+        N_DRAWN,
+        ELEMENTS,
+        COUNTS,
+        *CELL_COLUMNS,
+    ),
+)
+
+
+class Distinct(NamedTuple):
+    """Samples, each once.
+
+    Attributes:
+        compositions: Of the N samples, reduced.
+        n_drawn: Times that each was drawn, integers of shape (N,).
+        cells: Their crystals; None from a generator of compositions.
+    """
+
+    compositions: Compositions
+    n_drawn: np.ndarray
+    cells: list[Cell] | None
+
+    def columns(self, order: np.ndarray) -> dict:
+        """The columns of a table for the samples at these positions."""
+        cells = self.cells and [self.cells[place] for place in order]
+        nulls = {field.name: pa.nulls(len(order), field.type) for field in CELL_COLUMNS}
+        return {
+            "n_drawn": self.n_drawn[order].astype(np.int32),
+            **self.compositions.take(order).columns(),
+            **(to_columns(cells) if cells else nulls),
+        }
 
 
 def draw(
@@ -65,36 +104,36 @@ def draw(
     where = pick_device(device)
     blocks = range(job, -(-n_samples // block_size), jobs)
     totals = {"drawn": 0, "ambiguous": 0, "empty": 0}
-    pieces, repeats = [], []
+    pieces = []
     for block in tqdm(blocks, "sampling", unit=" blocks", file=sys.stderr, mininterval=2):
         size = min(block_size, n_samples - block * block_size)
         batch = module.draw(weights, vocabulary, settings, size, derived_seed(seed, "sampling", block), where)
         totals["drawn"] += batch.n_drawn
         totals["ambiguous"] += batch.n_ambiguous
         totals["empty"] += batch.n_empty
-        first, inverse = batch.compositions.unique()
-        pieces.append(batch.compositions.take(first))
-        repeats.append(np.bincount(inverse, minlength=len(first)))
-    distinct, n_drawn = _merge(pieces, repeats)
-    partition = partition_of(distinct, partitions)
+        once = np.ones(len(batch.compositions), dtype=np.int64)
+        pieces.append(_merge([Distinct(batch.compositions, once, batch.cells)]))
+    distinct = _merge(pieces)
+    partition = partition_of(distinct.compositions, partitions)
     order = np.argsort(partition, kind="stable")
-    columns = {"partition": partition[order].astype(np.int32), "n_drawn": n_drawn[order].astype(np.int32)}
-    write(drawn_path, DRAWN, {**columns, **distinct.take(order).columns()}, provenance)
+    write(drawn_path, DRAWN, {"partition": partition[order].astype(np.int32), **distinct.columns(order)}, provenance)
     write_json(counts_path, totals)
 
 
 def collect(*, drawn_paths: list[str], samples_path: str, partition: int, provenance: dict | None = None) -> None:
-    """Merge one partition of all jobs into a part of the SAMPLES table, ordered by hash."""
-    pieces, repeats = [], []
+    """Merge one partition of all jobs into a part of the SAMPLES table, ordered by hash of the composition and id."""
+    pieces = []
     for path in drawn_paths:
         rows = read(path, DRAWN, rows=pc.field("partition") == partition)
-        pieces.append(Compositions.from_table(rows))
-        repeats.append(rows["n_drawn"].to_numpy())
-    distinct, n_drawn = _merge(pieces, repeats)
-    formulas = distinct.formulas()
-    order = np.lexsort((np.array(formulas.to_pylist(), dtype=str), distinct.hashes()))
-    columns = {"id": formulas.take(pa.array(order)), "n_drawn": n_drawn[order].astype(np.int32)}
-    write(samples_path, SAMPLES, {**columns, **distinct.take(order).columns()}, provenance)
+        cells = None if rows[LATTICE.name].null_count else from_table(rows)
+        pieces.append(Distinct(Compositions.from_table(rows), rows["n_drawn"].to_numpy(), cells))
+    distinct = _merge(pieces)
+    ids = distinct.compositions.formulas().to_pylist()
+    if distinct.cells:
+        ids = [f"{formula}-{structure_hash(cell)}" for formula, cell in zip(ids, distinct.cells, strict=True)]
+    ids = np.array(ids, dtype=str)
+    order = np.lexsort((ids, distinct.compositions.hashes()))
+    write(samples_path, SAMPLES, {"id": pa.array(ids[order], pa.string()), **distinct.columns(order)}, provenance)
 
 
 def partition_of(compositions: Compositions, partitions: int) -> np.ndarray:
@@ -102,8 +141,23 @@ def partition_of(compositions: Compositions, partitions: int) -> np.ndarray:
     return (compositions.hashes() % np.uint64(partitions)).astype(np.int64)
 
 
-def _merge(pieces: list[Compositions], repeats: list[np.ndarray]) -> tuple[Compositions, np.ndarray]:
-    every = concatenate(pieces)
+def _merge(pieces: list[Distinct]) -> Distinct:
+    """Each sample once, in order of first appearance; of equal crystals stays the one whose numbers come first."""
+    every = concatenate([piece.compositions for piece in pieces])
+    cells = list(chain.from_iterable(piece.cells or () for piece in pieces)) or None
     first, inverse = every.unique()
-    n_drawn = np.bincount(inverse, weights=np.concatenate([[], *repeats]), minlength=len(first))
-    return every.take(first), n_drawn
+    if cells:
+        rows_of: dict[tuple[int, str], list[int]] = {}
+        for row, (composition, cell) in enumerate(zip(inverse.tolist(), cells, strict=True)):
+            rows_of.setdefault((composition, structure_hash(cell)), []).append(row)
+        first = np.array([min(rows, key=lambda row: _bytes(cells[row])) for rows in rows_of.values()])
+        inverse = np.empty(len(cells), dtype=np.int64)
+        for place, rows in enumerate(rows_of.values()):
+            inverse[rows] = place
+    repeats = np.concatenate([np.zeros(0, np.int64), *(piece.n_drawn for piece in pieces)])
+    n_drawn = np.bincount(inverse, weights=repeats, minlength=len(first))
+    return Distinct(every.take(first), n_drawn, cells and [cells[row] for row in first])
+
+
+def _bytes(cell: Cell) -> bytes:
+    return cell.lattice.tobytes() + cell.elements.tobytes() + cell.fractional.tobytes()

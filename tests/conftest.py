@@ -40,3 +40,9 @@ def finished(tmp_path_factory, root) -> Campaign:
     assert said.returncode == 0, said.stdout[-5000:]
     assert made.planned() == set()
     return made
+
+
+@pytest.fixture
+def each_epoch_saved(monkeypatch):
+    """Short epochs too: otherwise only one in five seconds is."""
+    monkeypatch.setattr("pipeline.generators.checkpoints.SAVE_EPOCHS_EVERY_S", 0.0)

@@ -53,8 +53,10 @@ def write_pass_rates(
     """
     samples = tables.read_all(samples_paths, DRAWN, ["n_drawn", "elements", "counts"])
     training = read_training(entries_path, split_path)
-    drawn = samples.column("n_drawn").to_numpy()
-    tables.write_json(output_path, pass_rates(training, Compositions.from_table(samples), drawn, seed))
+    compositions = Compositions.from_table(samples)
+    first, inverse = compositions.unique()  # several crystals of one formula count as that formula
+    drawn = np.bincount(inverse, weights=samples.column("n_drawn").to_numpy(), minlength=len(first))
+    tables.write_json(output_path, pass_rates(training, compositions.take(first), drawn, seed))
 
 
 def read_training(entries_path: str | os.PathLike, split_path: str | os.PathLike | None) -> Compositions:

@@ -34,8 +34,8 @@ OXIDATION_STATE_SETS = (
 DRAWN = Table(
     "samples",
     (
-        column("id", pa.string(), "reduced formula"),
-        column("n_drawn", pa.int32(), "times that the generator drew the composition"),
+        column("id", pa.string(), "id of the sample"),
+        column("n_drawn", pa.int32(), "times that the generator drew the sample"),
         ELEMENTS,
         COUNTS,
     ),
@@ -46,8 +46,8 @@ _FELL = "the row was rejected"
 FILTERED = Table(
     "filtered",
     (
-        column("id", pa.string(), "reduced formula"),
-        column("n_drawn", pa.int32(), "times that the generator drew the composition", null=_FELL),
+        column("id", pa.string(), "id of the sample"),
+        column("n_drawn", pa.int32(), "times that the generator drew the sample", null=_FELL),
         column(ELEMENTS.name, ELEMENTS.type, "atomic numbers, in order of Pauling electronegativity", null=_FELL),
         column(COUNTS.name, COUNTS.type, "atoms of each element of `elements`, no common divisor", null=_FELL),
         column(

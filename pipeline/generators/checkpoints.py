@@ -19,6 +19,7 @@ from pipeline.weights import read_weights, write_weights
 
 FILE = "last.safetensors"
 SAVE_EVERY_S = 600.0  # within an epoch: what a kill without warning may cost
+SAVE_EPOCHS_EVERY_S = 5.0  # a thousand epochs of 20 ms would wait for the disk longer than they train
 State = dict[str, nn.Module | torch.optim.Optimizer]
 
 
@@ -29,11 +30,11 @@ class Progress:
         folder: Where the checkpoint lies; None keeps none.
         fingerprint: Names code, settings, seed and data; a checkpoint of another fingerprint is left unused.
         seed: Campaign seed.
-        n_samples: Samples drawn at the end of each epoch, 0 for none.
+        n_samples: Samples drawn at the end of an epoch, 0 for none.
 
     Attributes:
         history: One dict an epoch: the means of what was recorded.
-        epoch_samples: One batch of compositions an epoch.
+        epoch_samples: Epoch, from 1, to a batch of compositions, where the generator drew some.
     """
 
     def __init__(self, folder: Path | None, fingerprint: str, seed: int, n_samples: int = 0) -> None:
@@ -42,15 +43,17 @@ class Progress:
         self.seed = seed
         self.n_samples = n_samples
         self.history: list[dict[str, float]] = []
-        self.epoch_samples: list[Compositions] = []
+        self.epoch_samples: dict[int, Compositions] = {}
         self._recorded: list[dict[str, torch.Tensor]] = []
         self._step = 0  # steps of this epoch that are done
         self._random_at_epoch: dict[str, torch.Tensor] = {}
         self._random_at_step: dict[str, torch.Tensor] = {}
         self._signal: int | None = None
+        self._saved = 0.0  # when
 
     def epochs(self, total: int, state: State) -> Iterator[int]:
-        """Yield the epochs still to do, saving after each; ``state`` is restored from a checkpoint first.
+        """Yield the epochs still to do, saving after each of five seconds or more, after several shorter ones together
+        and after the last; ``state`` is restored from a checkpoint first.
 
         The last checkpoint stays: a job whose outputs are lost after its training (a scheduler that calls it late, a
         file that was deleted) finds no epoch to do and writes the same outputs at once.
@@ -60,6 +63,7 @@ class Progress:
         """
         self._state = state
         self._restore()
+        self._saved = time.monotonic() - SAVE_EPOCHS_EVERY_S  # the first epoch is saved, whatever it takes
         with self._signals():
             yield from self._epochs(total)
 
@@ -71,13 +75,11 @@ class Progress:
         """
         if self._step:
             _set_random(self._random_at_step)
-        saved = time.monotonic()
         for step in range(self._step, total):
             yield step
             self._step = step + 1
-            if self._signal is not None or time.monotonic() - saved > SAVE_EVERY_S:
+            if self._signal is not None or time.monotonic() - self._saved > SAVE_EVERY_S:
                 self._save()
-                saved = time.monotonic()
             if self._signal is not None:
                 kept = f"saved in {self.path}; the next run goes on there" if self.path else "nothing is kept"
                 name = signal.Signals(self._signal).name
@@ -100,8 +102,11 @@ class Progress:
                 )
             self.history.append({"epoch": epoch + 1, **means})
             self._recorded = []
-            bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if "norm" not in name})
-            self._save()
+            bar.set_postfix(
+                {name: f"{value:.3g}" for name, value in means.items() if "norm" not in name}, refresh=False
+            )
+            if epoch + 1 == total or time.monotonic() - self._saved > SAVE_EPOCHS_EVERY_S:
+                self._save()
 
     def record(self, **values: torch.Tensor) -> None:
         """Note one step's figures; their means over the epoch become a row of the history."""
@@ -111,7 +116,8 @@ class Progress:
         """Keep what ``draw(n, seed)`` yields at the end of an epoch; training's own randomness is left alone."""
         if self.n_samples:
             with torch.random.fork_rng():  # the network that draws is first made with random weights
-                self.epoch_samples.append(draw(self.n_samples, derived_seed(self.seed, "epoch", epoch)).compositions)
+                batch = draw(self.n_samples, derived_seed(self.seed, "epoch", epoch))
+                self.epoch_samples[epoch + 1] = batch.compositions
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -128,6 +134,7 @@ class Progress:
                 signal.signal(number, handler)
 
     def _save(self) -> None:
+        self._saved = time.monotonic()
         if self.path is None:
             return
         tensors = {f"random/{name}": value for name, value in _random().items()}
@@ -136,8 +143,9 @@ class Progress:
             for key, value in _tensors(part).items():
                 tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
         if self.epoch_samples:
-            kept = concatenate(self.epoch_samples)
-            tensors["samples/size"] = torch.tensor([len(batch) for batch in self.epoch_samples])
+            kept = concatenate(list(self.epoch_samples.values()))
+            tensors["samples/epoch"] = torch.tensor(list(self.epoch_samples))
+            tensors["samples/size"] = torch.tensor([len(batch) for batch in self.epoch_samples.values()])
             tensors["samples/offsets"] = torch.from_numpy(kept.offsets)
             tensors["samples/elements"] = torch.from_numpy(kept.elements.astype(np.int32))
             tensors["samples/counts"] = torch.from_numpy(kept.counts.astype(np.int32))
@@ -172,10 +180,11 @@ class Progress:
                 tensors["samples/elements"].numpy().astype(np.uint8),
                 tensors["samples/counts"].numpy().astype(np.uint16),
             )
-            ends = np.cumsum(tensors["samples/size"].numpy())
-            self.epoch_samples = [
-                kept.take(np.arange(begin, end)) for begin, end in zip([0, *ends[:-1]], ends, strict=True)
-            ]
+            sizes = tensors["samples/size"].numpy()
+            self.epoch_samples = {
+                epoch: kept.take(np.arange(end - size, end))
+                for epoch, size, end in zip(tensors["samples/epoch"].tolist(), sizes, np.cumsum(sizes), strict=True)
+            }
         within = f" and {self._step} steps" if self._step else ""
         print(f"resuming after epoch {len(self.history)}{within}", file=sys.stderr)
 

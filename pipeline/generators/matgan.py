@@ -14,6 +14,7 @@ from torch import nn
 from pipeline.composition import Compositions
 from pipeline.generators import Batch
 from pipeline.generators.checkpoints import Progress, frozen, gradient_norm, weights_of
+from pipeline.generators.counts import Encoding, encode  # noqa: F401 - asked of every generator
 
 KINDS = 8
 NOISE = 128
@@ -142,12 +143,19 @@ def decode(scores_BEK: torch.Tensor, threshold: float) -> tuple[torch.Tensor, to
 
 
 def train(
-    counts_NE: np.ndarray, *, vocabulary: list[int], settings: Settings, seed: int, device: str, progress: Progress
+    tensors: dict[str, np.ndarray],
+    *,
+    vocabulary: list[int],
+    settings: Settings,
+    seed: int,
+    device: str,
+    progress: Progress,
 ) -> dict[str, torch.Tensor]:
     """Train and return the generator's weights.
 
     Args:
-        counts_NE: Count matrix of the training set, uint8 (N, E); it goes to the device once and is expanded there.
+        tensors: ``counts``, the count matrix of the training set, uint8 (N, E); it goes to the device once and is
+            expanded there.
         vocabulary: Atomic numbers of the E columns.
         settings: See :class:`Settings`.
         seed: Of weights, noise and the order of examples.
@@ -155,6 +163,7 @@ def train(
         progress: Takes checkpoints, history and epoch samples, and says where to resume.
     """
     torch.manual_seed(seed)
+    counts_NE = tensors["counts"]
     n_elements = counts_NE.shape[1]
     generator = Generator(n_elements, settings.architecture).to(device)
     clipping = settings.constraint == "weight_clipping"

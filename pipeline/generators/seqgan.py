@@ -23,6 +23,7 @@ from torch import nn
 from pipeline.composition import Compositions
 from pipeline.generators import Batch
 from pipeline.generators.checkpoints import Progress, gradient_norm, weights_of
+from pipeline.generators.counts import Encoding, encode  # noqa: F401 - asked of every generator
 
 KINDS = 8
 BALANCES = 24
@@ -238,12 +239,18 @@ def substitute(counts_BE: torch.Tensor, chances_EE: torch.Tensor, times: int = 1
 
 
 def train(
-    counts_NE: np.ndarray, *, vocabulary: list[int], settings: Settings, seed: int, device: str, progress: Progress
+    tensors: dict[str, np.ndarray],
+    *,
+    vocabulary: list[int],
+    settings: Settings,
+    seed: int,
+    device: str,
+    progress: Progress,
 ) -> dict[str, torch.Tensor]:
     """Train and return the generator's weights.
 
     Args:
-        counts_NE: Count matrix of the training set, uint8 (N, E), at most 8; it goes to the device once.
+        tensors: ``counts``, the count matrix of the training set, uint8 (N, E), at most 8; it goes to the device once.
         vocabulary: Atomic numbers of the E columns.
         settings: See :class:`Settings`.
         seed: Of weights, draws and the order of examples.
@@ -251,7 +258,7 @@ def train(
         progress: Takes checkpoints, history and epoch samples, and says where to resume.
     """
     torch.manual_seed(seed)
-    data = torch.from_numpy(counts_NE).to(device)
+    data = torch.from_numpy(tensors["counts"]).to(device)
     generator = Generator(vocabulary, settings.width).to(device)
     generator.set_frequencies(data)
     critic = Critic(len(vocabulary), settings.critic_width, settings.critic_dropout).to(device)

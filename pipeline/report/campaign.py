@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import tables
 from pipeline.composition import SYMBOLS, Compositions, concatenate
 from pipeline.database.schema import ENTRIES
-from pipeline.encoding import BOX, SPLIT
+from pipeline.encoding import SPLIT, TENSOR_IDS
 from pipeline.filtering.schema import DRAWN, FILTERED
 from pipeline.report.funnel import Gate, by_reason, candidate_funnel, database_funnel
 from pipeline.screening.models import PARITY, PARITY_FILE
@@ -33,13 +34,13 @@ class Known:
         table: Entries with id, formula, elements, counts, formation energy and gap; N rows.
         compositions: Of the N rows.
         held_out: bool of shape (N,).
-        fits: bool of shape (N,), whether the generator's tensors can hold the formula.
+        encoded: bool of shape (N,), whether the generator's tensors hold the entry.
     """
 
     table: pa.Table
     compositions: Compositions
     held_out: np.ndarray
-    fits: np.ndarray
+    encoded: np.ndarray
 
     @property
     def training(self) -> Compositions:
@@ -53,7 +54,8 @@ class Sampled:
 
     Attributes:
         n_decoded: Draws that made a formula.
-        n_distinct: Different formulas among them.
+        n_distinct: Different samples among them: formulas, or crystals from a generator of crystals.
+        n_formulas: Different formulas among them.
         element_formulas: Number of different formulas with each element, int64 of shape (119,) by atomic number.
         found: bool of shape (N,): which entries of the database are among the samples.
         n_known: Different formulas that the database has.
@@ -62,14 +64,15 @@ class Sampled:
 
     n_decoded: int
     n_distinct: int
+    n_formulas: int
     element_formulas: np.ndarray
     found: np.ndarray
     n_known: int
     shown: Compositions
 
 
-def read_known(entries: str | os.PathLike, split: str | os.PathLike) -> Known:
-    """Read database and hold-out.
+def read_known(entries: str | os.PathLike, split: str | os.PathLike, tensors: str | os.PathLike) -> Known:
+    """Read database, hold-out, and which entries the generator's tensors hold.
 
     Raises:
         ValueError: A table is missing or damaged, or the two are not of one run.
@@ -78,14 +81,13 @@ def read_known(entries: str | os.PathLike, split: str | os.PathLike) -> Known:
     held_out = tables.read(split, SPLIT)
     if held_out["id"] != table["id"]:
         raise ValueError(f"{split}: not the entries of {entries}; rerun encoding")
-    compositions = Compositions.from_table(table)
-    fits = compositions.largest_count() <= BOX
-    return Known(table, compositions, held_out["held_out"].to_numpy(), fits)
+    encoded = pc.is_in(table["id"], tables.read(tensors, TENSOR_IDS)["id"].combine_chunks())
+    return Known(table, Compositions.from_table(table), held_out["held_out"].to_numpy(), encoded.to_numpy())
 
 
 def read_samples(paths: Paths, known: Compositions, n_shown: int) -> Sampled:
     """Read the parts one by one."""
-    n_decoded = n_distinct = n_known = 0
+    n_decoded = n_distinct = n_formulas = n_known = 0
     element_formulas = np.zeros(len(SYMBOLS) + 1, dtype=np.int64)
     found = np.zeros(len(known), dtype=bool)
     shown = Compositions.from_dicts([])
@@ -93,12 +95,14 @@ def read_samples(paths: Paths, known: Compositions, n_shown: int) -> Sampled:
         part = tables.read(path, DRAWN, ["n_drawn", "elements", "counts"])
         compositions = Compositions.from_table(part)
         n_distinct += len(compositions)
+        compositions = compositions.take(compositions.unique()[0])
+        n_formulas += len(compositions)
         n_decoded += int(part["n_drawn"].to_numpy().sum())
         element_formulas += np.bincount(compositions.elements, minlength=len(element_formulas))
         found |= known.contained_in(compositions)
         n_known += int(compositions.contained_in(known).sum())
         shown = smallest_hashes(concatenate([shown, compositions]), n_shown)
-    return Sampled(n_decoded, n_distinct, element_formulas, found, n_known, shown)
+    return Sampled(n_decoded, n_distinct, n_formulas, element_formulas, found, n_known, shown)
 
 
 def smallest_hashes(compositions: Compositions, n: int) -> Compositions:
@@ -107,7 +111,7 @@ def smallest_hashes(compositions: Compositions, n: int) -> Compositions:
 
 
 def read_verdicts(filtered: Paths) -> tuple[Counter, Counter, int]:
-    """Filtered formulas by verdict, rejected ones by reason, and how many survived."""
+    """Filtered samples by verdict, rejected ones by reason, and how many survived."""
     verdicts, fell, n = Counter(), Counter(), 0
     for path in filtered:
         part = tables.read(path, FILTERED, ["verdict", "rejected_by"])
@@ -123,8 +127,8 @@ def read_scores(screened: Paths) -> pa.Table:
 
 
 def read_selected(path: str | os.PathLike) -> pa.Table:
-    """The selected formulas with their scores."""
-    return tables.read(path, SELECTED, ["id", "elements", "counts", ENERGY, GAP])
+    """The selected candidates with their scores."""
+    return tables.read(path, SELECTED, ["elements", "counts", ENERGY, GAP])
 
 
 def read_funnels(
@@ -144,12 +148,12 @@ def read_funnels(
     Raises:
         ValueError: They do not add up, or the export does not hold what the structures stage kept.
     """
-    built = tables.read(structures, STRUCTURES, ["formula", "rejected_by"]).to_pylist()
-    with_structure = {row["formula"] for row in built if row["rejected_by"] is None}
+    built = tables.read(structures, STRUCTURES, ["rank", "rejected_by"]).to_pylist()
+    with_structure = {row["rank"] for row in built if row["rejected_by"] is None}
     kept = sum(row["rejected_by"] is None for row in built)
     if kept != n_exported:
         raise ValueError(f"report: {structures} keeps {kept} structures, the export has {n_exported}; rerun export")
-    reason = {row["formula"]: row["rejected_by"] for row in built if row["formula"] not in with_structure}
+    reason = {row["rank"]: row["rejected_by"] for row in built if row["rank"] not in with_structure}
     selected = len(scores) - scores["rank"].null_count
     fell = {
         "filtering": rejected_by_filter,
@@ -158,7 +162,7 @@ def read_funnels(
     }
     left = (n_survived, selected, len(with_structure))
     return (
-        database_funnel(cleaning, int((~known.fits).sum()), int((known.fits & known.held_out).sum())),
+        database_funnel(cleaning, int((~known.encoded).sum()), int((known.encoded & known.held_out).sum())),
         candidate_funnel(draws, sampled.n_decoded, sampled.n_distinct, fell, left),
     )
 

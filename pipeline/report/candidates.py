@@ -137,7 +137,7 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         ("rank", ""),
         ("formula", ""),
         ("space group", ""),
-        ("template", "prototype or entry, its formula"),
+        ("structure from", "prototype or entry, its formula"),
         ("relaxed", ""),
         ("formation energy", "eV/atom, 90 % interval"),
         ("band gap", "eV, 90 % interval"),
@@ -155,7 +155,8 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
 
 
 def _candidate(line: dict[str, str]) -> list[Cell]:
-    template = f"{escape(line['template_label'])}, {page.formula(line['template_formula'])}"
+    label = line["template_label"]
+    origin = f"{escape(label)}, {page.formula(line['template_formula'])}" if label else "the generator"
     nearest = f"{page.formula(line['nearest_known_formula'])} <small>{escape(line['nearest_known_id'])}</small>"
     return [
         Cell(escape(line["rank"]), line["rank"], "n"),
@@ -164,7 +165,7 @@ def _candidate(line: dict[str, str]) -> list[Cell]:
             f"{escape(line['space_group_symbol'])} <small>({escape(line['space_group_number'])})</small>",
             line["space_group_number"],
         ),
-        Cell(template, line["template_label"]),
+        Cell(origin, label),
         text(_relaxed(line)),
         _measured(line["formation_energy_ev_per_atom"], line["formation_energy_uncertainty_ev_per_atom"]),
         _measured(line["band_gap_ev"], line["band_gap_uncertainty_ev"]),
@@ -196,9 +197,9 @@ _LIMITS = {
     "learnt from semi-local DFT, as those of the shipped model are, are too small against experiment.",
     "Novel means: not in this campaign's database.": "A compound that is known elsewhere, or that cleaning dropped, "
     "counts as novel. Look a candidate up before computing it.",
-    "Structures are borrowed.": "A candidate takes the cell of a known crystal of similar elements, volume scaled and, "
-    "where the table says so, relaxed by a machine-learnt potential; its true structure may be another. Treat the "
-    "POSCARs as starting points.",
+    "Structures are borrowed or made up.": "A candidate takes the cell of a known crystal of similar elements, volume "
+    "scaled, or that of a generator of crystals; where the table says so, a machine-learnt potential relaxed it. Its "
+    "true structure may be another. Treat the POSCARs as starting points.",
     "Validity is a matter of settings.": "The share of formulas that pass the filter depends on the oxidation states "
     "allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit ionic "
     "compounds and wrongly reject many intermetallics and metal hydrides.",

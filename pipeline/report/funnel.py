@@ -14,11 +14,11 @@ REASONS = {
     "higher_energy_duplicate": "same formula at lower energy is kept",
     "formation_energy_outlier": "formation energy is an outlier",
     "outside_vocabulary": "element outside the vocabulary",
-    "beyond_the_box": "more than 8 atoms of one element",
+    "not_encoded": "not encoded for the generator",
     "held_out": "held out to test rediscovery",
     "ambiguous": "two counts for one element",
-    "empty": "no element",
-    "repeated": "formula drawn before",
+    "empty": "no element, or no crystal",
+    "repeated": "drawn before",
     "not_balanced": "charges balance only against electronegativity",
     "not_neutral": "no oxidation states sum to zero",
     "unknown_element": "element without oxidation states",
@@ -35,8 +35,10 @@ REASONS = {
     "n_selected": "ranked below those selected",
     "no_template": "no template of that composition",
     "no_similar_template": "no template of similar elements",
-    "too_close": "atoms too close in every template",
+    "too_close": "atoms too close",
     "beyond_n_structures": "enough structures were built",
+    "duplicate": "same crystal as a better ranked one",
+    "max_structures_per_formula": "enough structures of the formula",
 }
 """A reason as stages write it, in words for the reader; one without an entry is shown as it is written."""
 
@@ -84,12 +86,12 @@ def chain(start: tuple[str, int], *gates: tuple[str, int, Mapping[str, int]]) ->
     return result
 
 
-def database_funnel(cleaning: dict, beyond_the_box: int, held_out: int) -> list[Gate]:
-    """From the rows of the source to the formulas that trained the generator.
+def database_funnel(cleaning: dict, not_encoded: int, held_out: int) -> list[Gate]:
+    """From the rows of the source to the entries that trained the generator.
 
     Args:
         cleaning: The database stage's ``cleaning.json``.
-        beyond_the_box: Entries that the generator's tensors cannot hold.
+        not_encoded: Entries that the generator's tensors do not hold.
         held_out: Entries among the others that trained nothing.
     """
     n = cleaning["rows_out"]
@@ -97,9 +99,9 @@ def database_funnel(cleaning: dict, beyond_the_box: int, held_out: int) -> list[
         ("rows read", cleaning["rows_in"]),
         ("entries after cleaning", n, {"rejected": cleaning["rejected"], **cleaning["dropped"]}),
         (
-            "formulas trained on",
-            n - beyond_the_box - held_out,
-            {"beyond_the_box": beyond_the_box, "held_out": held_out},
+            "entries trained on",
+            n - not_encoded - held_out,
+            {"not_encoded": not_encoded, "held_out": held_out},
         ),
     )
 
@@ -107,22 +109,22 @@ def database_funnel(cleaning: dict, beyond_the_box: int, held_out: int) -> list[
 def candidate_funnel(
     draws: Sequence[dict], n_decoded: int, n_distinct: int, fell: Mapping[str, Mapping[str, int]], left: Sequence[int]
 ) -> list[Gate]:
-    """From the draws of the generator to the formulas exported.
+    """From the draws of the generator to the candidates exported.
 
     Args:
         draws: What each sampling job counted: drawn, ambiguous, empty.
-        n_decoded, n_distinct: Draws that made a formula, and different formulas among them.
-        fell: Formulas by reason, for ``filtering``, ``screening`` and ``structures``.
-        left: Formulas left after each of the three.
+        n_decoded, n_distinct: Draws that made a formula, and different samples among them.
+        fell: Samples by reason, for ``filtering``, ``screening`` and ``structures``.
+        left: Samples left after each of the three.
     """
     total = {key: sum(job[key] for job in draws) for key in ("drawn", "ambiguous", "empty")}
     return chain(
         ("draws", total["drawn"]),
         ("draws that are a formula", n_decoded, {"ambiguous": total["ambiguous"], "empty": total["empty"]}),
-        ("distinct formulas", n_distinct, {"repeated": n_decoded - n_distinct}),
+        ("distinct candidates", n_distinct, {"repeated": n_decoded - n_distinct}),
         ("candidates kept by the filter", left[0], fell["filtering"]),
         ("selected", left[1], fell["screening"]),
-        ("formulas exported", left[2], fell["structures"]),
+        ("candidates exported", left[2], fell["structures"]),
     )
 
 

@@ -25,7 +25,7 @@ _WASSERSTEIN = ("wasserstein", "score_difference")
 def header(campaign: str, seed: int, command: str, settings: dict, provenance: dict) -> str:
     """What ran: campaign, settings, versions, and the command that repeats it."""
     flat = flatten(settings)
-    named = ("generator", "training.preset", "training.settings")
+    named = ("generator", "encoding.settings", "training.preset", "training.settings")
     told = {key: value for key, value in flat.items() if key.startswith(named)}
     versions = " · ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     facts = {"campaign": campaign, "seed": seed, **told, "versions": versions, "code": provenance.get("code", "")}
@@ -56,6 +56,7 @@ def funnel(
     database: Sequence[Gate],
     candidates: Sequence[Gate],
     n_structures: int,
+    n_formulas: int,
     verdicts: Mapping[str, int],
     rejects: Sequence[dict],
     sources: Sequence[dict],
@@ -100,10 +101,10 @@ def funnel(
         )
         + "<h3>Draws to exported candidates</h3>"
         + _gates(candidates)
-        + page.paragraph(f"{n_structures:,} structures of {candidates[-1].left:,} formulas were exported.")
+        + page.paragraph(f"{n_structures:,} structures of {n_formulas:,} formulas were exported.")
         + page.details(
-            "verdict of the chemical filter on every distinct formula",
-            page.table([("verdict", ""), ("formulas", ""), ("share", "")], rows),
+            "verdict of the chemical filter on every distinct candidate",
+            page.table([("verdict", ""), ("candidates", ""), ("share", "")], rows),
         )
     )
 
@@ -175,7 +176,7 @@ def learning(history: Mapping[str, Sequence], by_epoch: Mapping[str, Sequence], 
     last = (
         page.paragraph(
             f"The generator trained for {len(epochs):,} epochs. Upper curves: what training itself records. Lower: "
-            f"{by_epoch['n_samples'][-1]:,} samples drawn after each epoch, judged by the filter and compared with the "
+            f"{by_epoch['n_samples'][-1]:,} samples drawn after an epoch, judged by the filter and compared with the "
             "training set: pass rates and distinctness should be high, the total variation distance low."
         )
         if by_epoch["epoch"]
@@ -224,16 +225,16 @@ def validity(
     n_found = len(known.compositions.take(known.held_out & sampled.found).unique()[0])
     of = f"{n_found:,} of {n_held_out:,} held-out formulas found again"
     values = [
-        (_ratio(sampled.n_distinct, sampled.n_decoded), f"of {sampled.n_decoded:,} draws are distinct formulas"),
+        (_ratio(sampled.n_formulas, sampled.n_decoded), f"of {sampled.n_decoded:,} draws are distinct formulas"),
         (
-            _ratio(sampled.n_distinct - sampled.n_known, sampled.n_distinct),
-            f"of {sampled.n_distinct:,} distinct formulas are not in the database",
+            _ratio(sampled.n_formulas - sampled.n_known, sampled.n_formulas),
+            f"of {sampled.n_formulas:,} distinct formulas are not in the database",
         ),
         (_ratio(n_found, n_held_out), of),
         (
-            _ratio(int(known.fits.sum()), len(known.fits)),
-            f"of {len(known.fits):,} entries fit the generator's 8 atoms an element; "
-            f"cleaning dropped {n_large:,} rows with too many before",
+            _ratio(int(known.encoded.sum()), len(known.encoded)),
+            f"of {len(known.encoded):,} entries are encoded for the generator, held-out ones included; "
+            f"cleaning dropped {n_large:,} rows with too many atoms of an element before",
         ),
     ]
     heads = [("set", "")]
@@ -298,9 +299,9 @@ def elements(known: Known, sampled: Sampled, n_vocabulary: int) -> str:
     """Element heat maps of training set and samples, and where they differ most."""
     training = known.training
     in_training = np.bincount(training.elements, minlength=len(SYMBOLS) + 1)
-    if not (len(training) and sampled.n_distinct):
+    if not (len(training) and sampled.n_formulas):
         return page.missing("There are no training formulas or no samples to compare.")
-    mine = sampled.element_formulas / sampled.n_distinct
+    mine = sampled.element_formulas / sampled.n_formulas
     theirs = in_training / len(training)
     order = np.argsort(mine - theirs, kind="stable")
     often = ", ".join(_compared(SYMBOLS[z - 1], theirs[z], mine[z]) for z in order[:-4:-1] if mine[z] > theirs[z])
@@ -308,11 +309,11 @@ def elements(known: Known, sampled: Sampled, n_vocabulary: int) -> str:
     distance = total_variation(in_training, sampled.element_formulas)
     sets = {
         f"training set ({len(training):,} formulas)": (in_training, len(training)),
-        f"samples ({sampled.n_distinct:,} distinct formulas)": (sampled.element_formulas, sampled.n_distinct),
+        f"samples ({sampled.n_formulas:,} distinct formulas)": (sampled.element_formulas, sampled.n_formulas),
     }
     return page.paragraph(
         "Share of the formulas that contain each element, on one logarithmic scale; grey elements are in none. "
-        f"The generator knows {n_vocabulary} elements. "
+        f"The vocabulary holds {n_vocabulary} elements. "
         f"The total variation distance between the two element distributions is <b>{distance:.3f}</b> "
         "(0: alike, 1: no element in common).",
         f"Most over-represented among the samples: {often or 'none'}; most under-represented: {seldom or 'none'} "

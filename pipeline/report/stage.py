@@ -30,6 +30,7 @@ def write_report(
     cleaning_json: Path,
     vocabulary_json: Path,
     split: Path,
+    tensors: Path,
     history: Path,
     reconstruction_json: Path | None,
     draw_counts: Sequence[Path],
@@ -54,13 +55,13 @@ def write_report(
 
     Args:
         entries, rejects, cleaning_json, sources_json: What the database stage wrote.
-        vocabulary_json, split: What the encoding stage wrote.
+        vocabulary_json, split, tensors: What the encoding stage wrote.
         history: Training's history; its columns depend on the generator.
         reconstruction_json: The autoencoder's result; None if none was trained.
         draw_counts: What each sampling job counted (JSON: drawn, ambiguous, empty).
         samples, filtered, screened: Parts of the tables of these names.
         pass_rates_json, filter_history: Pass rates with their baselines, and the samples' quality by epoch.
-        selected: The selected formulas.
+        selected: The selected candidates.
         model_folders: Folders of the property models.
         structures: The structures stage's table.
         manifest_csv: The export's manifest.
@@ -75,7 +76,7 @@ def write_report(
     Raises:
         ValueError: A file is missing or damaged, or the counts of the stages do not add up.
     """
-    known = read.read_known(entries, split)
+    known = read.read_known(entries, split, tensors)
     sampled = read.read_samples(samples, known.compositions, SHOWN)
     verdicts, rejected_by_filter, n_survived = read.read_verdicts(filtered)
     scores, chosen = read.read_scores(screened), read.read_selected(selected)
@@ -100,7 +101,8 @@ def write_report(
     models = [read.read_model(folder) for folder in model_folders]
     html = page.render(
         f"Kimberlite: campaign {campaign}",
-        f"{gates[0].left:,} draws, {gates[2].left:,} distinct formulas, {len(manifest):,} candidate structures for DFT",
+        f"{gates[0].left:,} draws, {sampled.n_formulas:,} distinct formulas, "
+        f"{len(manifest):,} candidate structures for DFT",
         [
             ("Campaign", sections.header(campaign, seed, command, settings, provenance or {})),
             (
@@ -109,6 +111,7 @@ def write_report(
                     database,
                     gates,
                     len(manifest),
+                    len(exported),
                     verdicts,
                     tables.read_all(rejects, REJECTS).to_pylist(),
                     tables.read_json(sources_json),
@@ -136,7 +139,7 @@ def write_report(
         setting=strictest,
         elements={
             "training set": (element_frequency(known.training), len(known.training)),
-            "samples": (sampled.element_formulas, sampled.n_distinct),
+            "samples": (sampled.element_formulas, sampled.n_formulas),
         },
     )
     with tables.atomic(output_html) as temporary:
@@ -144,9 +147,11 @@ def write_report(
 
 
 def _formulas_of(selected: pa.Table, formulas: set[str]) -> Compositions:
-    """Compositions of those selected formulas that are among ``formulas``."""
-    mine = np.array([formula in formulas for formula in selected["id"].to_pylist()], dtype=bool)
-    return Compositions.from_table(selected).take(mine)
+    """Compositions of those selected formulas that are among ``formulas``, each once."""
+    compositions = Compositions.from_table(selected)
+    compositions = compositions.take(compositions.unique()[0])
+    mine = np.array([formula in formulas for formula in compositions.formulas().to_pylist()], dtype=bool)
+    return compositions.take(mine)
 
 
 def _stated(settings: dict[str, Rules]) -> dict[str, str]:

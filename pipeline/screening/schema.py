@@ -8,8 +8,8 @@ from pipeline.tables import Table, column
 _UNSCORED = "no score, see `unscored_because`"
 
 CANDIDATE_COLUMNS = (
-    column("id", pa.string(), "reduced formula"),
-    column("n_drawn", pa.int32(), "times that the generator drew the composition"),
+    column("id", pa.string(), "id of the sample"),
+    column("n_drawn", pa.int32(), "times that the generator drew the sample"),
     ELEMENTS,
     COUNTS,
     column("oxidation_states", pa.list_(pa.int8()), "oxidation state of each element", null="none was assigned"),

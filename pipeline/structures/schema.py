@@ -29,17 +29,19 @@ _OXIDATION_STATES = column(
 _VERDICT = column("verdict", pa.string(), "the filter's verdict on the formula, e.g. balanced or not_neutral")
 CARRIED = (ELEMENTS, COUNTS, _OXIDATION_STATES, _VERDICT, *_SCORES)
 
-# What this stage reads of the screening stage's table of selected formulas.
+# What this stage reads of the sampling stage's table, and of the screening stage's table of selected candidates.
+SAMPLES = Table("samples", (column("id", pa.string(), "formula, with a hash of the cell if any"), *CELL_COLUMNS))
 SELECTED = Table(
     "selected",
     (
-        column("id", pa.string(), "reduced formula"),
+        column("id", pa.string(), "id of the sample"),
         column("rank", pa.int32(), "place in the screening stage's ranking, 1 the best"),
         *CARRIED,
     ),
 )
 
 _NONE = "no structure"
+_NO_TEMPLATE = "no structure, or the generator's own"
 _UNRELAXED = "not relaxed"
 STRUCTURES = Table(
     "structures",
@@ -48,12 +50,12 @@ STRUCTURES = Table(
         column("formula", pa.string(), "reduced formula"),
         column("rank", pa.int32(), "place in the screening stage's ranking, 1 the best"),
         *CARRIED,
-        column("template_id", pa.string(), "template that the sites come from", null=_NONE),
-        column("template_source", pa.string(), f"one of {', '.join(SOURCES)}", null=_NONE),
-        column("template_label", pa.string(), "AFLOW prototype label, or id of the database entry", null=_NONE),
-        column("template_formula", pa.string(), "formula of the template's reference crystal", null=_NONE),
-        column("substitution_similarity", pa.float64(), "0 to 1: likeness of the elements put in place", null=_NONE),
-        column("volume_method", pa.string(), "dls, dls_bounded or covalent_radii", null=_NONE),
+        column("template_id", pa.string(), "template that the sites come from", null=_NO_TEMPLATE),
+        column("template_source", pa.string(), f"one of {', '.join(SOURCES)}", null=_NO_TEMPLATE),
+        column("template_label", pa.string(), "AFLOW prototype label, or id of the database entry", null=_NO_TEMPLATE),
+        column("template_formula", pa.string(), "formula of the template's reference crystal", null=_NO_TEMPLATE),
+        column("substitution_similarity", pa.float64(), "0 to 1: likeness of the elements", null=_NO_TEMPLATE),
+        column("volume_method", pa.string(), "dls, dls_bounded or covalent_radii", null=_NO_TEMPLATE),
         column("space_group_number", pa.int32(), "of the cell exported, 1 to 230, by spglib", null=_NONE),
         column("space_group_symbol", pa.string(), "Hermann-Mauguin", null=_NONE),
         column("n_sites", pa.int32(), "sites of the cell", null=_NONE),
@@ -67,18 +69,19 @@ STRUCTURES = Table(
         column("maximum_force_ev_per_angstrom", pa.float64(), "largest force on an atom", null=_UNRELAXED),
         column("converged", pa.bool_(), "whether forces and stress came below the limit", null=_UNRELAXED),
         column("space_group_number_before", pa.int32(), "of the cell before relaxation", null=_UNRELAXED),
-        column("rejected_by", pa.string(), "reason why the formula is not exported", null="it is exported"),
+        column("rejected_by", pa.string(), "reason why the candidate is not exported", null="it is exported"),
     ),
 )
 
 
 @dataclass(frozen=True)
 class StructureSettings:
-    """How formulas become structures.
+    """How candidates become structures.
 
     Attributes:
-        n_structures: Formulas to build; the stage stops there.
-        max_structures_per_formula: Distinct structures kept of one formula.
+        n_structures: Candidates to find a structure of; the stage stops there. A crystal from the generator is one
+            candidate, so that this many structures are kept; a formula may have several structures.
+        max_structures_per_formula: Distinct structures kept of one formula, whether on templates or from the generator.
         max_attempts: Template assignments tried for one formula, the most similar first.
         min_similarity: Assignments less similar are not tried (0 to 1). For known stable crystals whose own formula was
             held back, the right prototype came first for 397 of 597 with the rest of their database as templates (82 %
@@ -89,7 +92,7 @@ class StructureSettings:
             would reject 3 in 1,000 of the known stable crystals.
         symprec_angstrom: Tolerance of the space groups reported.
         relaxation: ``none`` or ``chgnet``.
-        n_relaxed: Relaxations started, the best ranked first; the rest keep the cell of the template.
+        n_relaxed: Relaxations started, the best ranked first; the rest keep the cell that they have.
         max_steps: Relaxation steps.
         fmax_ev_per_angstrom: Relaxation ends when no force is larger.
         max_relaxed_atoms: Larger cells are not relaxed.

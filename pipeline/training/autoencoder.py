@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.encoding import read_vocabulary
 from pipeline.generators.checkpoints import Progress
 from pipeline.generators.matgan import NOISE, Critic, Generator, decode, expand
 from pipeline.tables import write_json
-from pipeline.training.data import fingerprint, read_encoded
+from pipeline.training.data import count_matrices, fingerprint
 from pipeline.training.settings import pick_device
 
 
@@ -65,7 +66,7 @@ def dice_loss(scores_BEK: torch.Tensor, truth_BEK: torch.Tensor) -> torch.Tensor
 def autoencode(
     *,
     settings: AutoencoderSettings,
-    tensors_path: str,
+    entries_path: str,
     vocabulary_path: str,
     split_path: str,
     reconstruction_path: str,
@@ -79,22 +80,22 @@ def autoencode(
 
     Args:
         settings: See :class:`AutoencoderSettings`.
-        tensors_path, vocabulary_path, split_path: What the encoding stage wrote.
+        entries_path: The ENTRIES table; formulas that fit MatGAN's box are taken, whatever the campaign's generator.
+        vocabulary_path, split_path: What the encoding stage wrote.
         reconstruction_path: Gets the JSON.
         checkpoints, seed, device, threads, provenance: As in training.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     device = pick_device(device)
-    encoded = read_encoded(tensors_path, vocabulary_path, split_path)
-    data = torch.from_numpy(encoded.train_NE).to(device)
+    train_NE, held_out_NE = count_matrices(entries_path, read_vocabulary(vocabulary_path), split_path)
+    data = torch.from_numpy(train_NE).to(device)
     network = Autoencoder(data.shape[1], settings.architecture).to(device)
     step = torch.optim.Adam(network.parameters(), settings.rate)
     batch = min(settings.batch_size, len(data))
     mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-    progress = Progress(
-        Path(checkpoints), fingerprint(provenance["code"], settings, seed, tensors_path, split_path), seed
-    )
+    own = fingerprint(provenance["code"], settings, seed, entries_path, vocabulary_path, split_path)
+    progress = Progress(Path(checkpoints), own, seed)
     for epoch in progress.epochs(settings.epochs, {"network": network, "step": step}):
         parts = torch.randperm(len(data), device=device).tensor_split(len(data) // batch)  # none of a single row
         for index in progress.steps(len(parts)):
@@ -112,9 +113,9 @@ def autoencode(
         "epochs": settings.epochs,
         "dice": progress.history[-1]["dice"],
         "training_exact": exact_share(network, data),
-        "held_out_exact": exact_share(network, torch.from_numpy(encoded.held_out_NE).to(device)),
-        "training_formulas": len(encoded.train_NE),
-        "held_out_formulas": len(encoded.held_out_NE),
+        "held_out_exact": exact_share(network, torch.from_numpy(held_out_NE).to(device)),
+        "training_formulas": len(train_NE),
+        "held_out_formulas": len(held_out_NE),
     }
     write_json(reconstruction_path, result)
     print(result, file=sys.stderr)

@@ -1,48 +1,54 @@
-"""What training reads: count matrices of the entries, those held out apart."""
+"""What training reads: the rows that are not held out."""
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from pipeline.composition import ATOMIC_NUMBERS
-from pipeline.encoding import SPLIT, tensors_table
+from pipeline.composition import Compositions
+from pipeline.database.schema import ENTRIES
+from pipeline.encoding import SPLIT, read_tensors
+from pipeline.generators.counts import count_matrix
 from pipeline.provenance import file_digest
-from pipeline.tables import read, read_json
+from pipeline.tables import read
 
 
-class Encoded(NamedTuple):
-    """Encoded entries.
-
-    Attributes:
-        train_NE, held_out_NE: Count matrices, uint8.
-        vocabulary: Atomic numbers of their E columns.
-    """
-
-    train_NE: np.ndarray
-    held_out_NE: np.ndarray
-    vocabulary: list[int]
-
-
-def read_encoded(tensors_path: str, vocabulary_path: str, split_path: str) -> Encoded:
-    """Read the encoding stage's files.
+def training_tensors(tensors_path: str, split_path: str) -> dict[str, np.ndarray]:
+    """The generator's tensors by name, rows of held-out entries left out.
 
     Raises:
-        ValueError: No entry is left to train on.
+        ValueError: No row is left to train on, or the two files are not of one run.
     """
-    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_json(vocabulary_path)["elements"]]
-    table = read(tensors_path, tensors_table(len(vocabulary)), ["id", "counts"])
-    counts_NE = table["counts"].combine_chunks().to_numpy_ndarray()
+    ids, tensors = read_tensors(tensors_path)
+    keep = ~_held_out(ids, split_path)
+    return {name: values[keep] for name, values in tensors.items()}
+
+
+def count_matrices(entries_path: str, vocabulary: list[int], split_path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Count matrices, uint8 (N, E), of the entries of the box that are trained on, and of those held out.
+
+    Raises:
+        ValueError: As :func:`training_tensors`, or no entry fits the box.
+    """
+    entries = read(entries_path, ENTRIES, ["id", "elements", "counts"])
+    counts_NE, fits = count_matrix(Compositions.from_table(entries), vocabulary)
+    held_out = _held_out(np.array(entries["id"].to_pylist(), dtype=object)[fits], split_path)
+    return counts_NE[~held_out], counts_NE[held_out]
+
+
+def _held_out(ids: Sequence[str], split_path: str) -> np.ndarray:
     split = read(split_path, SPLIT)
-    held_out = dict(zip(split["id"].to_pylist(), split["held_out"].to_pylist(), strict=True))
-    mask = np.array([held_out[entry] for entry in table["id"].to_pylist()])
-    if mask.all():
-        raise ValueError(f"{split_path}: all {len(mask)} entries are held out; lower encoding.holdout_share")
-    return Encoded(counts_NE[~mask], counts_NE[mask], vocabulary)
+    sides = dict(zip(split["id"].to_pylist(), split["held_out"].to_pylist(), strict=True))
+    absent = next((entry for entry in ids if entry not in sides), None)
+    if absent is not None:
+        raise ValueError(f"{split_path}: entry '{absent}' is absent; rerun encoding")
+    held_out = np.array([sides[entry] for entry in ids], dtype=bool)
+    if held_out.all():
+        raise ValueError(f"{split_path}: all {len(set(ids))} entries are held out; lower encoding.holdout_share")
+    return held_out
 
 
-def fingerprint(code: str, settings: object, seed: int, tensors_path: str, split_path: str) -> str:
-    """What a training run depends on; a checkpoint of another run has another."""
-    files = [file_digest(path) for path in (tensors_path, split_path)]
-    return json.dumps([torch.__version__, code, str(settings), seed, *files])
+def fingerprint(code: str, settings: object, seed: int, *paths: str) -> str:
+    """What a training run depends on, its input files included; a checkpoint of another run has another."""
+    return json.dumps([torch.__version__, code, str(settings), seed, *map(file_digest, paths)])

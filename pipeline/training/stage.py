@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.composition import COUNTS, ELEMENTS, Compositions, concatenate
+from pipeline.composition import COUNTS, ELEMENTS, concatenate
+from pipeline.encoding import read_vocabulary
 from pipeline.generators import load
 from pipeline.generators.checkpoints import Progress
 from pipeline.tables import Table, column, write
-from pipeline.training.data import fingerprint, read_encoded
+from pipeline.training.data import fingerprint, training_tensors
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.weights import write_weights
 
@@ -55,7 +56,7 @@ def train(
         tensors_path, vocabulary_path, split_path: What the encoding stage wrote.
         generator_path: Gets the weights, with all that sampling needs in the file's metadata.
         history_path: Gets one row an epoch.
-        epoch_samples_path: Gets 2,000 samples an epoch.
+        epoch_samples_path: Gets 2,000 samples of each epoch at which the generator says some, or no row.
         checkpoints: Folder of the checkpoint; a later run goes on from it, if torch, code, settings and data are the
             same, and has nothing left to train if it was the last.
         seed: Campaign seed.
@@ -70,19 +71,20 @@ def train(
     module = load(generator)
     settings = settings_of(module, preset, overrides)
     where = pick_device(device)
-    encoded = read_encoded(tensors_path, vocabulary_path, split_path)
-    print(f"{generator} ({preset}): {len(encoded.train_NE)} formulas on {where}", file=sys.stderr)
-    own = fingerprint(provenance["code"], settings, seed, tensors_path, split_path)
+    tensors = training_tensors(tensors_path, split_path)
+    print(f"{generator} ({preset}): {len(next(iter(tensors.values())))} examples on {where}", file=sys.stderr)
+    own = fingerprint(provenance["code"], settings, seed, tensors_path, vocabulary_path, split_path)
     progress = Progress(Path(checkpoints), own, seed, SAMPLES_PER_EPOCH)
+    vocabulary = read_vocabulary(vocabulary_path)
     weights = module.train(
-        encoded.train_NE, vocabulary=encoded.vocabulary, settings=settings, seed=seed, device=where, progress=progress
+        tensors, vocabulary=vocabulary, settings=settings, seed=seed, device=where, progress=progress
     )
     names = list(dict.fromkeys(name for row in progress.history for name in row if name != "epoch"))
     history = {name: [row.get(name) for row in progress.history] for name in ("epoch", *names)}
     write(history_path, history_table(names), history, provenance)
-    sizes = [len(batch) for batch in progress.epoch_samples]
-    drawn = concatenate(progress.epoch_samples) if sizes else Compositions.from_dicts([])
-    epochs = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
+    batches = progress.epoch_samples
+    epochs = np.repeat(np.array(list(batches), dtype=np.int32), [len(batch) for batch in batches.values()])
+    drawn = concatenate(list(batches.values()))
     write(epoch_samples_path, EPOCH_SAMPLES, {"epoch": epochs, **drawn.columns()}, provenance)
     about = {"generator": generator, "preset": preset, "overrides": overrides, "provenance": provenance}
     write_weights(generator_path, weights, about)

@@ -15,7 +15,7 @@ from tests.faults.stage import differences, job_killed, mend, power_cut, timed
 pytestmark = pytest.mark.slow
 GROUP = "Killed at a random moment"
 RULES = (
-    "read_rows clean_rows encode train autoencode draw collect filter pass_rates filter_history predict "
+    "read_rows clean_rows hold_out encode train autoencode draw collect filter pass_rates filter_history predict "
     "select_candidates templates build_structures export_folder write_report"
 ).split()
 QUICK = "export_folder"

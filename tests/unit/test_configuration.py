@@ -1,6 +1,8 @@
 """The config's schema: what ships is valid, and one line says what is wrong, where, and what to write."""
 
 import copy
+import dataclasses
+import json
 from pathlib import Path
 
 import jsonschema
@@ -9,6 +11,7 @@ import yaml
 
 from pipeline.configuration import check
 from pipeline.database.cleaning import Cleaning
+from pipeline.generators import load
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
@@ -40,8 +43,6 @@ def line(config: dict) -> str:
 
 
 def test_the_schema_is_one():
-    import json
-
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
 
 
@@ -63,8 +64,9 @@ def test_overlays_are_valid(path):
         ("screening.select.min_bandgap_ev", 1, "unknown key 'min_bandgap_ev' at screening.select; did you mean 'min_b"),
         ("sampling.n_sample", 1, "unknown key 'n_sample' at sampling; did you mean 'n_samples'?"),
         ("sampilng", {}, "unknown key 'sampilng' at the top level; did you mean 'sampling'?"),
-        ("encoding.zzz", 1, "unknown key 'zzz' at encoding; known are holdout_share"),
+        ("encoding.zzz", 1, "unknown key 'zzz' at encoding; known are holdout_share, settings"),
         ("encoding.bad\nkey", 1, "unknown key"),
+        ("encoding.settings.pairs", [], "unknown key 'pairs' at encoding.settings; known are none"),
         ("sampling.n_samples", "many", "sampling.n_samples is 'many'; write a value of type integer"),
         ("sampling.n_samples", "1e6", "sampling.n_samples is '1e6'; write a value of type integer"),
         ("sampling.n_samples", 1e6, "sampling.n_samples is 1000000.0; write a value of type integer"),
@@ -87,7 +89,7 @@ def test_overlays_are_valid(path):
         ("database.cleaning.keep_lowest_energy", "yes", "keep_lowest_energy is 'yes'; write a value of type boolean"),
         ("database.cleaning.drop_elements", "He", "drop_elements is 'He'; write a value of type array"),
         ("database.cleaning.drop_elements", [1], "drop_elements.0 is 1; write a value of type string"),
-        ("generator", "gan", "generator is 'gan'; write one of seqgan, matgan"),
+        ("generator", "gan", "generator is 'gan'; write one of seqgan, matgan, crystalgan"),
         ("campaign", "../up", "campaign is '../up'; it must match"),
         ("campaign", "", "campaign is ''; it must match"),
         ("seed", -1, "seed is -1; write at least 0"),
@@ -126,6 +128,21 @@ def test_one_line_names_value_place_and_mend(place, value, expected):
     if place == "database.sources":
         config["database"]["sources"] = value
     assert expected in line(config)
+
+
+@pytest.mark.parametrize("name", json.loads(SCHEMA.read_text())["properties"]["generator"]["enum"])
+def test_the_schema_knows_the_settings_of_each_generator(name):
+    module = load(name)
+    (rules,) = (
+        case["then"]["properties"]
+        for case in json.loads(SCHEMA.read_text())["allOf"]
+        if case["if"]["properties"]["generator"]["const"] == name
+    )
+    assert set(rules["training"]["properties"]["preset"]["enum"]) == set(module.PRESETS)
+    for section, settings in (("training", module.Settings), ("encoding", module.Encoding)):
+        known = rules[section]["properties"]["settings"]
+        fields = {field.name for field in dataclasses.fields(settings)}
+        assert known["additionalProperties"] is False and set(known.get("properties", {})) == fields
 
 
 def places(section: dict, above: tuple = ()):

@@ -1,14 +1,19 @@
-"""Formulas as tensors, and the hold-out."""
+"""The generators' tensors, and the hold-out."""
 
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline import generators
 from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.schema import ENTRIES
-from pipeline.encoding import SPLIT, encode, split, tensors_table
+from pipeline.encoding import SPLIT, encode, encoding_of, hold_out, read_tensors, split
+from pipeline.generators import Tensors, matgan, seqgan
+from pipeline.generators.counts import Encoding, count_matrix
 from pipeline.tables import read, read_json, write, write_json
 
 
@@ -21,39 +26,39 @@ def write_entries(path, formulas):
 
 
 def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None):
-    """The three outputs: tensors, vocabulary, split."""
+    """What comes back: ids and tensors, vocabulary, split."""
     write_entries(folder / "entries.parquet", formulas)
     present = np.unique(Compositions.from_formulas(formulas).elements)
     vocabulary = vocabulary or [SYMBOLS[z - 1] for z in present]
     write_json(folder / "cleaning.json", {"vocabulary": vocabulary})
-    encode(
+    hold_out(
         entries_path=folder / "entries.parquet",
         cleaning_path=folder / "cleaning.json",
-        tensors_path=folder / "tensors.parquet",
         vocabulary_path=folder / "vocabulary.json",
         split_path=folder / "split.parquet",
         holdout_share=share,
         seed=seed,
     )
-    vocabulary = read_json(folder / "vocabulary.json")
-    tensors = read(folder / "tensors.parquet", tensors_table(len(vocabulary["elements"])))
-    return tensors, vocabulary, read(folder / "split.parquet", SPLIT)
+    encode(
+        generator="matgan",
+        settings={},
+        entries_path=folder / "entries.parquet",
+        vocabulary_path=folder / "vocabulary.json",
+        tensors_path=folder / "tensors.parquet",
+        seed=seed,
+    )
+    ids, tensors = read_tensors(folder / "tensors.parquet")
+    return {"id": ids, **tensors}, read_json(folder / "vocabulary.json"), read(folder / "split.parquet", SPLIT)
 
 
 def test_known_matrices(tmp_path):
     tensors, vocabulary, held_out = encoded(tmp_path, ["Al2O3", "NaCl", "Fe9O"])
-    assert vocabulary == {
-        "elements": ["O", "Na", "Al", "Cl", "Fe"],
-        "entries": 3,
-        "fit_the_box": 2,
-        "held_out": 0,
-    }
-    counts = tensors["counts"].combine_chunks().to_numpy_ndarray()
-    assert counts.tolist() == [[3, 0, 2, 0, 0], [0, 1, 0, 1, 0]]
-    one_hot = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    assert vocabulary == {"elements": ["O", "Na", "Al", "Cl", "Fe"], "entries": 3, "held_out": 0}
+    assert tensors["counts"].tolist() == [[3, 0, 2, 0, 0], [0, 1, 0, 1, 0]]
+    one_hot = tensors["one_hot"]
     assert one_hot.shape == (2, 8, 5)
     assert one_hot.sum() == 4 and one_hot[0, 2, 0] == one_hot[0, 1, 2] == one_hot[1, 0, 1] == one_hot[1, 0, 3] == 1
-    assert tensors["id"].to_pylist() == ["id0", "id1"]
+    assert tensors["id"] == ["id0", "id1"]
     assert held_out["id"].to_pylist() == ["id0", "id1", "id2"]
 
 
@@ -65,12 +70,11 @@ def test_one_hot_and_counts_say_the_same(tmp_path):
     ]
     batch = Compositions.from_dicts(rows).reduced()
     tensors, vocabulary, _ = encoded(tmp_path, batch.formulas().to_pylist())
-    counts = tensors["counts"].combine_chunks().to_numpy_ndarray()
-    one_hot = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    counts, one_hot = tensors["counts"], tensors["one_hot"]
     assert counts.dtype == one_hot.dtype == np.uint8
     assert (np.einsum("nke,k->ne", one_hot.astype(int), np.arange(1, 9)) == counts).all()
     fits = batch.largest_count() <= 8
-    assert 0 < vocabulary["fit_the_box"] == fits.sum() == len(counts) < vocabulary["entries"] == 300
+    assert 0 < fits.sum() == len(counts) < vocabulary["entries"] == 300
     numbers = [SYMBOLS.index(symbol) + 1 for symbol in vocabulary["elements"]]
     assert numbers == sorted(set(batch.elements.tolist()))
     assert (counts == batch.take(fits).dense(numbers)).all()
@@ -78,13 +82,13 @@ def test_one_hot_and_counts_say_the_same(tmp_path):
 
 def test_torch_views_the_tensors_without_a_copy(tmp_path):
     tensors, _, _ = encoded(tmp_path, ["Al2O3", "NaCl"])
-    viewed = tensors["one_hot"].combine_chunks().to_numpy_ndarray()
+    viewed = tensors["one_hot"]
     assert viewed.base is not None, "a view of the buffer that Parquet was decoded into"
     assert torch.tensor(viewed).sum() == 4
 
 
 def test_nothing_fits_the_box(tmp_path):
-    with pytest.raises(ValueError, match=r"entries\.parquet: no entry has at most 8 atoms of each element"):
+    with pytest.raises(ValueError, match=r"no entry of 2 has at most 8 atoms of each element"):
         encoded(tmp_path, ["Fe9O", "NaO99"])
 
 
@@ -145,4 +149,65 @@ def test_same_seed_same_bytes(tmp_path):
 def test_a_given_vocabulary_is_kept_whole(tmp_path):
     tensors, vocabulary, _ = encoded(tmp_path, ["NaCl"], vocabulary=["O", "Na", "Cl"])
     assert vocabulary["elements"] == ["O", "Na", "Cl"]
-    assert tensors["counts"].combine_chunks().to_numpy_ndarray().tolist() == [[0, 1, 1]]
+    assert tensors["counts"].tolist() == [[0, 1, 1]]
+
+
+def test_compositions_of_every_generator_are_counted_alike():
+    assert matgan.encode is seqgan.encode and matgan.Encoding is Encoding
+    counts_NE, fits = count_matrix(Compositions.from_formulas(["NaCl", "Fe9O", "H2O"]), [1, 8, 11, 17, 26])
+    assert counts_NE.tolist() == [[0, 0, 1, 1, 0], [2, 1, 0, 0, 0]] and counts_NE.dtype == np.uint8
+    assert fits.tolist() == [True, False, True]
+
+
+def test_any_tensors_come_back_as_they_were_made(tmp_path, monkeypatch):
+    """Shapes, types and repeated ids are the generator's own; the file alone says what they are."""
+    random = np.random.default_rng(0)
+    columns = {
+        "tensor": (random.normal(size=(3, 4, 18, 3)), "angstrom"),
+        "turned": (random.integers(0, 9, (2, 3, 3)).T[:, :2], "an array that is no block of memory"),
+        "domain": (np.array([[0], [1], [1]], dtype=np.uint8), "which"),
+    }
+    seen = {}
+
+    def made(entries, vocabulary, encoding, seed):
+        seen.update(entries=entries.column_names, vocabulary=vocabulary, encoding=encoding, seed=seed)
+        return Tensors(["id1", "id0", "id1"], columns)
+
+    monkeypatch.setattr(generators.load("matgan"), "encode", made)
+    tensors, _, _ = encoded(tmp_path, ["NaCl", "MgO"], seed=7)
+    assert tensors.pop("id") == ["id1", "id0", "id1"] and tensors.keys() == columns.keys()
+    for name, (array, meaning) in columns.items():
+        assert tensors[name].dtype == array.dtype and np.array_equal(tensors[name], array)
+        field = pq.read_schema(tmp_path / "tensors.parquet").field(name)
+        assert field.metadata[b"description"].decode() == meaning
+    assert seen == {"entries": ENTRIES.schema.names, "vocabulary": [8, 11, 12, 17], "encoding": Encoding(), "seed": 7}
+
+
+def test_settings_of_the_encoding():
+    crystalgan = generators.load("crystalgan")
+    assert encoding_of(seqgan, {}) == Encoding()
+    assert encoding_of(crystalgan, {"pairs": [["Mg", "Ti"]]}).pairs == (("Mg", "Ti"),)
+    with pytest.raises(
+        ValueError, match=r"encoding\.settings: 'pairs' is unknown; pipeline\.generators\.seqgan has none"
+    ):
+        encoding_of(seqgan, {"pairs": []})
+    with pytest.raises(ValueError, match=r"encoding\.settings: 'pair' is unknown; .*crystalgan has pairs, anion"):
+        encoding_of(crystalgan, {"pair": []})
+
+
+def test_a_file_that_holds_no_tensors_is_named(tmp_path):
+    encoded(tmp_path, ["NaCl", "MgO"])
+    path = tmp_path / "tensors.parquet"
+    whole = path.read_bytes()
+    path.write_bytes((tmp_path / "split.parquet").read_bytes())
+    with pytest.raises(ValueError, match=r"tensors\.parquet: holds no tensors; delete the file"):
+        read_tensors(path)
+    pq.write_table(pa.table({"x": [1]}), path)
+    with pytest.raises(ValueError, match=r"tensors\.parquet: column 'id' of table 'tensors' is absent"):
+        read_tensors(path)
+    path.write_bytes(whole[:-30])
+    with pytest.raises(ValueError, match=r"tensors\.parquet: not a whole Parquet file"):
+        read_tensors(path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"tensors\.parquet: no such file"):
+        read_tensors(path)

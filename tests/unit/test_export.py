@@ -107,6 +107,21 @@ def test_the_manifest_says_where_each_came_from(tmp_path):
     assert row["model_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_a_crystal_without_a_template_is_the_generator_s(tmp_path):
+    """And one with, in the same export, is a template's."""
+    labels = {"template_label": [None, "salt"], "volume_method": [None, "dls"], "template_formula": [None, "BaTiO3"]}
+    output = run(tmp_path, [perovskite(), shuffled()], **labels)
+    told = {
+        row["rank"]: (row["template_label"], row["template_formula"], row["volume_method"]) for row in manifest(output)
+    }
+    assert told == {"2": ("", "", ""), "1": ("salt", "BaTiO3", "dls")}
+    readme = " ".join((output / "README.txt").read_text().split())
+    assert "Where it names none, the cell was made by the generator itself." in readme
+    assert (
+        "template_label: AFLOW prototype label, or id of the database entry; null: no structure, or the gen" in readme
+    )
+
+
 def test_sha256sum_agrees_and_covers_every_file(tmp_path):
     output = run(tmp_path, [perovskite(), shuffled()])
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=output, capture_output=True, text=True, check=True)

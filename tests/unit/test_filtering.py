@@ -256,13 +256,23 @@ def test_pass_rates_leave_out_held_out_entries(tmp_path):
     baseline.write_pass_rates(**paths, split_path=tmp_path / "split.parquet", seed=1)
     sets = tables.read_json(tmp_path / "rates.json")["icsd24_low"]["sets"]
     assert sets["training"]["overall"] == {"rows": 2, "passed": 2, "rate": 1.0}
-    assert sets["samples"]["overall"]["rows"] == 10
+    assert sets["samples"]["overall"]["rows"] == 5, "a formula that comes again, as another crystal, counts once"
     assert sets["samples_drawn"]["overall"]["rows"] == 30
 
     write_database(tmp_path, ["NaCl", "LiF"], [False, False])
     tables.write(tmp_path / "split.parquet", baseline.SPLIT, {"id": ["LiF"], "held_out": [False]})
     with pytest.raises(ValueError, match=r"1 entries of .* are absent; rerun encoding"):
         baseline.write_pass_rates(**paths, split_path=tmp_path / "split.parquet", seed=1)
+
+
+def test_history_without_samples(tmp_path):
+    """A generator may draw at no epoch."""
+    write_database(tmp_path, ["NaCl"], [False])
+    data = {"epoch": [], **Compositions.from_formulas([]).columns()}
+    tables.write(tmp_path / "epoch_samples.parquet", history.EPOCH_SAMPLES, data)
+    paths = {f"{name}_path": tmp_path / f"{name}.parquet" for name in ("epoch_samples", "entries", "split")}
+    history.write_history(**paths, output_path=tmp_path / "history.parquet")
+    assert len(tables.read(tmp_path / "history.parquet", history.HISTORY)) == 0
 
 
 def test_history_by_hand(tmp_path):

@@ -173,7 +173,8 @@ def trained(counts_NE, chosen, folder=None, seed=1, kill_after=None, fingerprint
             record(**values)
 
         progress.record = record_or_die
-    weights = train(counts_NE, vocabulary=VOCABULARY, settings=chosen, seed=seed, device="cpu", progress=progress)
+    tensors = {"counts": counts_NE}
+    weights = train(tensors, vocabulary=VOCABULARY, settings=chosen, seed=seed, device="cpu", progress=progress)
     return weights, progress
 
 
@@ -181,8 +182,8 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def drawn(progress) -> list[list[str]]:
-    return [batch.formulas().to_pylist() for batch in progress.epoch_samples]
+def drawn(progress) -> dict[int, list[str]]:
+    return {epoch: batch.formulas().to_pylist() for epoch, batch in progress.epoch_samples.items()}
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
@@ -201,6 +202,7 @@ def test_samples_of_an_epoch_leave_training_alone(counts_NE, constraint):
     assert same(trained(counts_NE, chosen, n_samples=0)[0], trained(counts_NE, chosen, n_samples=50)[0])
 
 
+@pytest.mark.usefixtures("each_epoch_saved")
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("kill_after", [1, 3])
 def test_resumed_run_equals_an_uninterrupted_one(counts_NE, constraint, kill_after, tmp_path, capsys):
@@ -212,7 +214,7 @@ def test_resumed_run_equals_an_uninterrupted_one(counts_NE, constraint, kill_aft
     assert f"resuming after epoch {kill_after}" in capsys.readouterr().err
     assert same(whole, resumed)
     assert progress.history == expected.history and len(progress.history) == 4
-    assert drawn(progress) == drawn(expected) and len(drawn(progress)) == 4
+    assert drawn(progress) == drawn(expected) and list(drawn(progress)) == [1, 2, 3, 4]
 
 
 def test_a_run_killed_after_its_last_epoch(counts_NE, tmp_path):
@@ -239,6 +241,7 @@ def test_a_checkpoint_that_does_not_belong_is_left_unused(counts_NE, damage, tmp
     assert same(found, expected) and len(progress.history) == 2
 
 
+@pytest.mark.usefixtures("each_epoch_saved")
 def test_clipping_bounds_the_critics_weights(counts_NE, monkeypatch):
     seen = []
     monkeypatch.setattr(Progress, "_save", lambda self: seen.append(self._state["critic"]))

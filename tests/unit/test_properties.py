@@ -30,8 +30,9 @@ from pipeline.composition import (
     parse_formula,
 )
 from pipeline.configuration import check
-from pipeline.encoding import BOX, encode, split
+from pipeline.encoding import encode, hold_out, read_tensors, split
 from pipeline.generators import matgan
+from pipeline.generators.counts import BOX
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = tables.Table("compositions", (ELEMENTS, COUNTS))
@@ -212,7 +213,6 @@ def test_one_hot_tensors_decode_to_their_counts(rows, random):
 def test_stored_tensors_are_matgans(tmp_path_factory, rows):
     """What the encoding stage writes, read back: both tensors say the entries' counts."""
     from pipeline.database.schema import ENTRIES
-    from pipeline.encoding import tensors_table
 
     folder = tmp_path_factory.mktemp("encoding")
     batch = Compositions.from_dicts(rows)
@@ -222,11 +222,11 @@ def test_stored_tensors_are_matgans(tmp_path_factory, rows):
     tables.write(folder / "entries.parquet", ENTRIES, entries)
     present = sorted({z for row in rows for z in row})
     tables.write_json(folder / "cleaning.json", {"vocabulary": [SYMBOLS[z - 1] for z in present]})
-    paths = {f"{name}_path": str(folder / name) for name in ("tensors", "vocabulary", "split")}
-    inputs = {"entries_path": str(folder / "entries.parquet"), "cleaning_path": str(folder / "cleaning.json")}
-    encode(**inputs, **paths, holdout_share=0.1, seed=1)
-    stored = tables.read(folder / "tensors", tensors_table(len(present)))
-    counts, one_hot = (stored[name].combine_chunks().to_numpy_ndarray() for name in ("counts", "one_hot"))
+    both = {"entries_path": folder / "entries.parquet", "vocabulary_path": folder / "vocabulary", "seed": 1}
+    hold_out(cleaning_path=folder / "cleaning.json", split_path=folder / "split", holdout_share=0.1, **both)
+    encode(generator="matgan", settings={}, tensors_path=folder / "tensors", **both)
+    _, stored = read_tensors(folder / "tensors")
+    counts, one_hot = stored["counts"], stored["one_hot"]
     assert Compositions.from_dense(counts, present).same_as(batch).all()
     assert (matgan.expand(torch.from_numpy(counts.copy())).numpy().swapaxes(1, 2) == one_hot).all()
 

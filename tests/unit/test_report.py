@@ -16,7 +16,7 @@ from pipeline import tables
 from pipeline.cells import CELL_COLUMNS
 from pipeline.composition import Compositions
 from pipeline.database.schema import ENTRIES, REJECTS
-from pipeline.encoding import SPLIT
+from pipeline.encoding import SPLIT, TENSOR_IDS
 from pipeline.export import _MANIFEST
 from pipeline.filtering.baseline import write_pass_rates
 from pipeline.filtering.history import EPOCH_SAMPLES, write_history
@@ -37,9 +37,18 @@ DRAWN_TIMES = [3, 1, 1, 2, 1, 1, 1, 1, 1, 1]
 
 
 def make(
-    folder: Path, *, energies: bool = True, hostile: str = "mp-1", exported: bool = True, curves: bool = True
+    folder: Path,
+    *,
+    energies: bool = True,
+    hostile: str = "mp-1",
+    exported: bool = True,
+    curves: bool = True,
+    crystals: bool = False,
 ) -> dict:
-    """Write the tables of a campaign: 12 entries (one beyond the box, two held out) and 16 draws of 10 formulas."""
+    """Write the tables of a campaign: 12 entries (one beyond the box, two held out) and 16 draws of 10 formulas.
+
+    With `crystals`, of 10 crystals: two of Fe2O3, and no sample of an epoch.
+    """
     folder.mkdir(parents=True)
     known = Compositions.from_formulas(KNOWN)
     value = pa.array(np.linspace(-3, 0, len(KNOWN)), mask=np.full(len(KNOWN), not energies))
@@ -66,19 +75,22 @@ def make(
     tables.write(paths["rejects"], REJECTS, rejects)
     held_out = np.array([formula in ("CaF2", "ZnS") for formula in KNOWN])
     tables.write(paths["split"], SPLIT, {"id": ids, "held_out": held_out})
+    tables.write(folder / "tensors.parquet", TENSOR_IDS, {"id": ids[:-1] + ids[:3]})
     epochs = {"epoch": pa.array([1, 2, 3], pa.int32())}
     epochs |= {"critic_loss": [0.5, 0.4, 0.3], "critic_gradient_norm": [None, 1.0, 0.5]} if curves else {}
     fields = tuple(pa.field(name, pa.int32() if name == "epoch" else pa.float64()) for name in epochs)
     tables.write(paths["history"], tables.Table("history", fields), epochs)
 
-    drawn = Compositions.from_formulas(SAMPLES)
+    names = [*SAMPLES[:3], "Fe2O3", *SAMPLES[4:]] if crystals else SAMPLES
+    drawn = Compositions.from_formulas(names)
     samples = [folder / "part-0.parquet", folder / "part-1.parquet"]
     for path, rows in zip(samples, (slice(0, 6), slice(6, 10)), strict=True):
         mine = drawn.take(np.arange(10)[rows])
-        part = {"id": mine.formulas(), "n_drawn": pa.array(DRAWN_TIMES[rows], pa.int32()), **mine.columns()}
+        sample_ids = [f"{name}-{i}" if crystals else name for i, name in enumerate(mine.formulas().to_pylist())]
+        part = {"id": sample_ids, "n_drawn": pa.array(DRAWN_TIMES[rows], pa.int32()), **mine.columns()}
         tables.write(path, DRAWN, part)
-    epoch_samples = {"epoch": pa.array(np.repeat([1, 2, 3], 10), pa.int32())}
-    three = Compositions.from_formulas(SAMPLES * 3)
+    epoch_samples = {"epoch": pa.array(np.repeat([1, 2, 3], 10 * (not crystals)), pa.int32())}
+    three = Compositions.from_formulas(SAMPLES * 3 * (not crystals))
     tables.write(folder / "epoch_samples.parquet", EPOCH_SAMPLES, epoch_samples | three.columns())
     filtered = [folder / "filtered-0.parquet", folder / "filtered-1.parquet"]
     for one, other in zip(samples, filtered, strict=True):
@@ -88,12 +100,12 @@ def make(
     write_pass_rates(**given, samples_paths=samples, output_path=rates, seed=1)
     write_history(**given, epoch_samples_path=folder / "epoch_samples.parquet", output_path=by_epoch)
     screened = _screen(folder, filtered, paths)
-    manifest = _structures(folder, paths["selected"], hostile, exported)
+    manifest = _structures(folder, paths["selected"], hostile, exported, (1, 1, 0) if crystals else (2, 1, 0))
     cleaning = {"rows_in": 20, "rejected": 1, "dropped": {"single_element": 5, "excluded_element": 2}, "rows_out": 12}
     tables.write_json(folder / "cleaning.json", cleaning)
     about = {"name": "x", "kind": "table", "rows_read": 20, "entries": 12, "licence": "CC BY 4.0", "citation": hostile}
     tables.write_json(folder / "sources.json", [about])
-    tables.write_json(folder / "vocabulary.json", {"elements": ["O", "Na"], "entries": 12, "fit_the_box": 11})
+    tables.write_json(folder / "vocabulary.json", {"elements": ["O", "Na"], "entries": 12, "held_out": 2})
     for job, n in enumerate((10, 6)):
         tables.write_json(folder / f"draws-{job}.json", {"drawn": n, "ambiguous": 1, "empty": job})
     sizes = {"training_formulas": 9, "held_out_formulas": 2}
@@ -105,6 +117,7 @@ def make(
         "sources_json": folder / "sources.json",
         "cleaning_json": folder / "cleaning.json",
         "vocabulary_json": folder / "vocabulary.json",
+        "tensors": folder / "tensors.parquet",
         "reconstruction_json": folder / "reconstruction.json",
         "draw_counts": [folder / "draws-0.json", folder / "draws-1.json"],
         "samples": samples,
@@ -139,7 +152,10 @@ def _screen(folder: Path, filtered: list[Path], paths: dict) -> list[Path]:
         energy = -1.0 - np.arange(n)
         table |= {"formation_energy_ev_per_atom": energy, "formation_energy_uncertainty_ev_per_atom": np.full(n, 0.25)}
         table |= {"probability_nonmetal": np.full(n, 0.9), "band_gap_ev": np.linspace(0, 2, n)}
-        table |= {"band_gap_uncertainty_ev": np.full(n, 0.5), "is_known": [i in KNOWN for i in rows["id"].to_pylist()]}
+        table |= {
+            "band_gap_uncertainty_ev": np.full(n, 0.5),
+            "is_known": [i.split("-")[0] in KNOWN for i in rows["id"].to_pylist()],
+        }
         table |= {"unscored_because": pa.nulls(n, pa.string())}
         predicted.append(folder / f"predicted-{index}.parquet")
         screened.append(folder / f"screened-{index}.parquet")
@@ -155,20 +171,21 @@ def _screen(folder: Path, filtered: list[Path], paths: dict) -> list[Path]:
     return screened
 
 
-def _structures(folder: Path, selected: Path, hostile: str, exported: bool) -> Path:
-    """Two structures of the first formula, one of the second, none of the third; and their manifest."""
+def _structures(folder: Path, selected: Path, hostile: str, exported: bool, numbers: tuple[int, ...]) -> Path:
+    """So many structures of the first selected, the second, and the third; and their manifest."""
     rows = tables.read(selected, STRUCTURES_FROM).to_pylist()
     built = []
-    for row, n in zip(rows, (2, 1, 0), strict=True):
+    for row, n in zip(rows, numbers, strict=True):
         for copy in range(max(n if exported else 0, 1)):
             reason = None if n and exported else "no_template"
-            built.append(dict.fromkeys(STRUCTURES.schema.names) | row | {"formula": row["id"], "rejected_by": reason})
-            built[-1]["id"] += f"-{copy}"
+            built.append(dict.fromkeys(STRUCTURES.schema.names) | row | {"rejected_by": reason})
+            built[-1] |= {"formula": row["id"].split("-")[0], "id": f"{row['id']}-{copy}"}
     tables.write(folder / "structures.parquet", STRUCTURES, pa.Table.from_pylist(built, schema=STRUCTURES.schema))
     lines = [
         row
         | {"file": f"POSCAR/POSCAR-{row['id']}.vasp", "space_group_symbol": "Fm-3m", "space_group_number": 225}
-        | {"template_label": hostile, "template_formula": "NaCl", "relaxed": False, "oxidation_states": "Fe3+ O2-"}
+        | ({"template_label": hostile, "template_formula": "NaCl"} if numbers[0] > 1 else {})
+        | {"relaxed": False, "oxidation_states": "Fe3+ O2-"}
         for row in built
         if row["rejected_by"] is None
     ]
@@ -253,13 +270,13 @@ def seen(html) -> Reader:
     [
         ("rows read", "20", "", ""),
         ("entries after cleaning", "12", "8", "single element: 5, excluded element: 2, row could not be read: 1"),
-        ("formulas trained on", "9", "3", "held out to test rediscovery: 2, more than 8 atoms of one element: 1"),
+        ("entries trained on", "9", "3", "held out to test rediscovery: 2, not encoded for the generator: 1"),
         ("draws", "16", "", ""),
-        ("draws that are a formula", "13", "3", "two counts for one element: 2, no element: 1"),
-        ("distinct formulas", "10", "3", "formula drawn before: 3"),
+        ("draws that are a formula", "13", "3", "two counts for one element: 2, no element, or no crystal: 1"),
+        ("distinct candidates", "10", "3", "drawn before: 3"),
         ("candidates kept by the filter", "8", "2", "no oxidation states sum to zero: 2"),
         ("selected", "3", "5", "ranked below those selected: 3, formula is in the database: 2"),
-        ("formulas exported", "2", "1", "no template of that composition: 1"),
+        ("candidates exported", "2", "1", "no template of that composition: 1"),
     ],
 )
 def test_funnel_counts(seen, name, left, lost, reasons):
@@ -271,9 +288,31 @@ def test_rates_of_the_samples(html):
     assert "<b>76.9 %</b><span>of 13 draws are distinct formulas" in html
     assert "<b>80.0 %</b><span>of 10 distinct formulas are not in the database" in html
     assert "<b>50.0 %</b><span>1 of 2 held-out formulas found again" in html
-    assert "<b>91.7 %</b><span>of 12 entries fit" in html
+    assert "<b>91.7 %</b><span>of 12 entries are encoded for the generator" in html
     assert "<b>87.5 %</b><span>of 9 training formulas exact" in html
     assert "3 structures of 2 formulas were exported" in html
+
+
+def test_several_crystals_of_a_formula(tmp_path):
+    """They count as crystals in the funnel, as one formula in rates and maps, and no template is named."""
+    arguments = make(tmp_path / "a", crystals=True)
+    write_report(**arguments)
+    html = arguments["output_html"].read_text()
+    seen = Reader(html)
+    funnel_of = {
+        name: seen.row(name)[1]
+        for name in ("distinct candidates", "candidates kept by the filter", "selected", "candidates exported")
+    }
+    assert list(funnel_of.values()) == ["10", "9", "3", "2"]
+    assert "16 draws, 9 distinct formulas, 2 candidate structures" in html
+    assert "<b>69.2 %</b><span>of 13 draws are distinct formulas" in html
+    assert "<b>77.8 %</b><span>of 9 distinct formulas are not in the database" in html
+    assert "2 structures of 1 formulas were exported" in html
+    rows = [row for row in seen.rows if len(row) == 11 and row[0].isdigit()]
+    assert [(row[1], row[3]) for row in rows] == [("Fe2O3", "the generator")] * 2
+    rates = tables.read_json(arguments["pass_rates_json"])["icsd24_low"]["sets"]
+    assert (rates["samples"]["overall"]["rows"], rates["samples_drawn"]["overall"]["rows"]) == (9, 13)
+    assert "samples drawn after an epoch" not in html and "trained for 3 epochs" in html
 
 
 def test_funnel_refuses_counts_that_do_not_add_up():

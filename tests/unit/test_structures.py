@@ -3,12 +3,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline import tables
-from pipeline.cells import Cell, from_table, minimum_distance, to_columns
+from pipeline.cells import Cell, from_table, minimum_distance, structure_hash, to_columns
 from pipeline.composition import Compositions
 from pipeline.structures import stage
 from pipeline.structures.assign import Library
 from pipeline.structures.relax import FAILED, VOLUME_CHANGED, Relaxed, Relaxer
-from pipeline.structures.schema import SELECTED, STRUCTURES, StructureSettings
+from pipeline.structures.schema import SAMPLES, SELECTED, STRUCTURES, StructureSettings
 from pipeline.structures.similarity import coordinates, unlikeness
 from pipeline.structures.stage import build_structures
 from pipeline.structures.symmetry import primitive, symmetry
@@ -38,7 +38,7 @@ def write_entries(path, cells: dict[str, Cell | None], above_hull: dict[str, flo
     return path
 
 
-def write_selected(path, formulas: list[str], states: list[list[int] | None] | None = None):
+def write_selected(path, formulas: list[str], states: list[list[int] | None] | None = None, ids=None):
     compositions = Compositions.from_formulas(formulas)
     n = len(formulas)
     scores = {field.name: pa.nulls(n, field.type) for field in SELECTED.fields if field.nullable}
@@ -48,13 +48,23 @@ def write_selected(path, formulas: list[str], states: list[list[int] | None] | N
     columns = {
         **scores,
         "nearest_known_distance": np.ones(n).tolist(),
-        "id": compositions.formulas(),
+        "id": [name or formula for name, formula in zip(ids or [None] * n, formulas, strict=True)],
         "rank": list(range(1, n + 1)),
         **compositions.columns(),
         "oxidation_states": states or [None] * n,
     }
     tables.write(path, SELECTED, columns)
     return path
+
+
+def write_samples(folder, cells: dict[str, Cell | None]) -> list:
+    """The samples in two parts, some that nobody selected among them."""
+    cells = {"Xe-unselected": rock_salt(), **cells, "XeF": None}
+    paths = [folder / "part-0.parquet", folder / "part-1.parquet"]
+    for place, path in enumerate(paths):
+        mine = dict(list(cells.items())[place::2])
+        tables.write(path, SAMPLES, {"id": list(mine), **to_columns(list(mine.values()))})
+    return paths
 
 
 @pytest.fixture
@@ -67,11 +77,15 @@ def library(tmp_path):
     return path
 
 
-def run(tmp_path, library, formulas, **settings) -> list[dict]:
-    selected = write_selected(tmp_path / "selected.parquet", formulas)
+def run(tmp_path, library, formulas, cells=None, **settings) -> list[dict]:
+    """Rows of the stage; `cells` are those that the generator made, one of each formula (None: on a template)."""
+    cells = cells or [None] * len(formulas)
+    names = [cell and f"{formula}-{structure_hash(cell)}" for formula, cell in zip(formulas, cells, strict=True)]
+    selected = write_selected(tmp_path / "selected.parquet", formulas, ids=names)
     output = tmp_path / "structures.parquet"
     build_structures(
         selected_path=selected,
+        samples_paths=write_samples(tmp_path, {name: cell for name, cell in zip(names, cells, strict=True) if cell}),
         templates_path=library,
         output_path=output,
         settings=StructureSettings(min_similarity=0.0, **settings),
@@ -217,7 +231,8 @@ class TestStage:
         selected = write_selected(tmp_path / "selected.parquet", ["CsAu"])
         output = tmp_path / "s.parquet"
         settings = StructureSettings(min_similarity=0.9)
-        build_structures(selected_path=selected, templates_path=library, output_path=output, settings=settings)
+        paths = {"selected_path": selected, "samples_paths": write_samples(tmp_path, {}), "templates_path": library}
+        build_structures(**paths, output_path=output, settings=settings)
         assert tables.read(output, STRUCTURES)["rejected_by"].to_pylist() == ["no_similar_template"]
 
     def test_strange_formulas_never_raise(self, tmp_path, library):
@@ -261,6 +276,80 @@ class TestStage:
         assert (lithium["chgnet_energy_ev_per_atom"], lithium["relaxation_steps"]) == (-3.5, 7)
         assert lithium["volume_a3_per_atom"] == pytest.approx(lithium["cell"].volume / 2)
         assert rows[2]["converged"] is None
+
+    def test_crystals_from_the_generator_need_no_template(self, tmp_path, library):
+        """No template has their formula; what is kept carries the generator's cell, and none of a template's words."""
+        fluorite = Cell(5.46 * CUBE, np.array([20, 9, 9], np.uint8), np.array([[0, 0, 0], [0.25] * 3, [0.75] * 3]))
+        close = fluorite.scaled(fluorite.volume / 8)
+        cells = [fluorite, close, None, rock_salt(3, 9, 4.03)]
+        rows = run(tmp_path, library, ["CaF2", "CaF2", "KBr", "LiF"], cells, max_structures_per_formula=3)
+        assert [(row["formula"], row["rejected_by"]) for row in rows] == [
+            ("CaF2", None),
+            ("CaF2", "too_close"),
+            ("KBr", None),
+            ("LiF", None),
+        ]
+        assert rows[0]["id"] == f"CaF2-{structure_hash(fluorite)}"
+        assert np.array_equal(rows[0]["cell"].lattice, fluorite.lattice)
+        assert rows[1]["id"] == f"CaF2-{structure_hash(close)}" and rows[1]["cell"] is None
+        made = ("template_id", "template_source", "template_label", "template_formula", "substitution_similarity")
+        for name in (*made, "volume_method"):
+            assert rows[0][name] is None and rows[2][name] is not None, name
+        assert rows[3]["relaxed"] is False and rows[3]["space_group_number"] == 225
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+
+    def test_crystals_of_a_formula_are_held_against_each_other(self, tmp_path, library):
+        """Another size of the same crystal is no other; and so many of a formula are kept, and of candidates."""
+        caesium = Cell(3.4 * CUBE, np.array([NA, CL], np.uint8), np.array([[0, 0, 0], [0.5] * 3]))
+        blende = Cell(
+            6.2 * CUBE,
+            np.repeat([NA, CL], 4).astype(np.uint8),
+            np.concatenate([rock_salt().fractional[:4], rock_salt().fractional[:4] + 0.25]),
+        )
+        cells = [rock_salt(), primitive(rock_salt(a=5.9), 0.01), rock_salt(K, CL, 6.29), caesium, blende]
+        formulas = ["NaCl", "NaCl", "KCl", "NaCl", "NaCl"]
+        rows = run(tmp_path, library, formulas, cells, max_structures_per_formula=2)
+        fates = [row["rejected_by"] for row in rows]
+        assert fates == [None, "duplicate", None, None, "max_structures_per_formula"]
+        rows = run(tmp_path, library, formulas, cells, max_structures_per_formula=5, n_structures=3)
+        assert [row["rejected_by"] for row in rows] == [None, "duplicate", None, None, "beyond_n_structures"]
+        assert rows[4]["id"] == f"NaCl-{structure_hash(blende)}" and rows[4]["formula"] == "NaCl"
+
+    def test_a_crystal_from_the_generator_is_relaxed_like_others(self, tmp_path, library):
+        """What is no other crystal before is not relaxed again, and the last keeps its cell."""
+        cells = [primitive(rock_salt(K, 35, a), 0.01) for a in (6.4, 6.8)]
+        cells.append(primitive(rock_salt(3, 9, 4.1), 0.01))
+        limits = {"relaxation": "chgnet", "n_relaxed": 1, "max_structures_per_formula": 2}
+        rows = run(tmp_path, library, ["KBr", "KBr", "LiF"], cells, **limits)
+        fates = [(row["relaxed"], row["rejected_by"]) for row in rows]
+        assert fates == [(True, None), (None, "duplicate"), (False, None)]
+        assert rows[0]["id"] == f"KBr-{structure_hash(rows[0]['cell'])}" != f"KBr-{structure_hash(cells[0])}"
+        assert rows[0]["relaxation_volume_ratio"] == pytest.approx(rows[0]["cell"].volume / cells[0].volume)
+        assert np.array_equal(rows[2]["cell"].lattice, cells[2].lattice)
+
+    def test_crystals_that_relax_to_one_are_one(self, tmp_path, library, monkeypatch):
+        """A crystal whose twin fell at relaxation may be built again."""
+        caesium = Cell(2.6 * CUBE, np.array([3, 9], np.uint8), np.array([[0, 0, 0], [0.5] * 3]))
+        cells = [rock_salt(3, 9, a) for a in (3.2, 4.03)] + [caesium]
+
+        class Fake:
+            def __init__(self, settings):
+                pass
+
+            def can_relax(self, cell):
+                return True
+
+            def relax(self, cell):
+                if cell.volume < 35:
+                    return VOLUME_CHANGED if len(cell.elements) == 8 else Relaxed(cells[1], -5.0, 2.0, 9, 0.05, True)
+                return Relaxed(cell, -5.0, 1.0, 3, 0.05, True)
+
+        monkeypatch.setattr(stage, "Relaxer", Fake)
+        limits = {"relaxation": "chgnet", "max_structures_per_formula": 5, "min_distance_factor": 0.5}
+        rows = run(tmp_path, library, ["LiF"] * 3, cells, **limits)
+        fates = [(row["relaxed"], row["rejected_by"]) for row in rows]
+        assert fates == [(False, "volume_changed"), (True, None), (True, "duplicate")]
+        assert rows[1]["id"] == rows[2]["id"] == f"LiF-{structure_hash(cells[1])}"
 
     def test_an_unknown_relaxation_is_refused(self):
         with pytest.raises(ValueError, match=r"structures\.relaxation: 'dft'"):

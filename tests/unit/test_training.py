@@ -5,20 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.composition import Compositions
-from pipeline.encoding import SPLIT, tensors_table
+from pipeline.composition import ATOMIC_NUMBERS, Compositions
+from pipeline.database.schema import ENTRIES
+from pipeline.encoding import SPLIT, encode
 from pipeline.generators import matgan
 from pipeline.generators.checkpoints import FILE, Progress
 from pipeline.tables import provenance, read, write, write_json
 from pipeline.training.autoencoder import AutoencoderSettings, autoencode
-from pipeline.training.data import read_encoded
+from pipeline.training.data import count_matrices, training_tensors
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.training.stage import EPOCH_SAMPLES, SAMPLES_PER_EPOCH, history_table, train
 from pipeline.weights import read_weights
@@ -28,17 +29,20 @@ OVERRIDES = {"epochs": 2, "batch_size": 16}
 
 
 def write_encoded(folder, n=60, held_out=lambda place: place % 5 == 0):
-    """Encoded entries as the encoding stage writes them."""
+    """Entries, one of them beyond the box, and what the encoding stage makes of them."""
     random = np.random.default_rng(0)
     counts = random.integers(0, 9, (n, len(ELEMENTS)), dtype=np.uint8)
     ids = [f"id{place}" for place in range(n)]
-    named = {"counts": counts, "one_hot": np.zeros((n, 8, len(ELEMENTS)), np.uint8)}
-    arrays = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(values) for name, values in named.items()}
-    write(folder / "tensors.parquet", tensors_table(len(ELEMENTS)), {"id": ids, **arrays})
-    # The split also holds entries that did not fit the box, in another order.
+    batch = Compositions.from_dense(np.vstack([counts, [9, 1, 0, 0, 0]]), [ATOMIC_NUMBERS[name] for name in ELEMENTS])
+    nothing = {field.name: [None] * len(batch) for field in ENTRIES.fields}
+    known = {"id": [*ids, "large"], "source": ["x"] * len(batch), "formula": batch.formulas(), **batch.columns()}
+    write(folder / "entries.parquet", ENTRIES, nothing | known)
+    write_json(folder / "vocabulary.json", {"elements": ELEMENTS})
+    paths = {f"{name}_path": folder / f"{name}.parquet" for name in ("entries", "tensors")}
+    encode(generator="matgan", settings={}, **paths, vocabulary_path=folder / "vocabulary.json", seed=1)
+    # The split has another order.
     split = {"id": ["large", *ids[::-1]], "held_out": [True, *(held_out(place) for place in reversed(range(n)))]}
     write(folder / "split.parquet", SPLIT, split)
-    write_json(folder / "vocabulary.json", {"elements": ELEMENTS})
     return counts
 
 
@@ -73,17 +77,24 @@ def files(out):
 
 def test_data(tmp_path):
     counts = write_encoded(tmp_path)
-    paths = [tmp_path / name for name in ("tensors.parquet", "vocabulary.json", "split.parquet")]
-    encoded = read_encoded(*paths)
+    entries, tensors, split = (tmp_path / f"{name}.parquet" for name in ("entries", "tensors", "split"))
+    vocabulary = [3, 8, 11, 17, 26]
     held_out = np.arange(60) % 5 == 0
-    assert encoded.vocabulary == [3, 8, 11, 17, 26]
-    assert encoded.train_NE.dtype == np.uint8
-    assert (encoded.train_NE == counts[~held_out]).all() and (encoded.held_out_NE == counts[held_out]).all()
+    found = training_tensors(tensors, split)
+    assert {name: values.shape for name, values in found.items()} == {"counts": (48, 5), "one_hot": (48, 8, 5)}
+    assert found["counts"].dtype == np.uint8 and (found["counts"] == counts[~held_out]).all()
+    trained, tested = count_matrices(entries, vocabulary, split)
+    assert (trained == counts[~held_out]).all() and (tested == counts[held_out]).all()
     write_encoded(tmp_path, held_out=lambda place: True)
-    with pytest.raises(ValueError, match=r"all 60 entries are held out; lower encoding\.holdout_share"):
-        read_encoded(*paths)
+    for read_them in (lambda: training_tensors(tensors, split), lambda: count_matrices(entries, vocabulary, split)):
+        with pytest.raises(ValueError, match=r"all 60 entries are held out; lower encoding\.holdout_share"):
+            read_them()
     write_encoded(tmp_path, held_out=lambda place: False)
-    assert len(read_encoded(*paths).held_out_NE) == 0
+    assert len(training_tensors(tensors, split)["counts"]) == 60
+    assert [len(matrix) for matrix in count_matrices(entries, vocabulary, split)] == [60, 0]
+    write(split, SPLIT, {"id": ["id0"], "held_out": [False]})
+    with pytest.raises(ValueError, match=r"split\.parquet: entry 'id1' is absent; rerun encoding"):
+        training_tensors(tensors, split)
 
 
 def test_settings():
@@ -133,6 +144,35 @@ def test_what_the_stage_writes(tmp_path):
     assert set(samples["epoch"].to_pylist()) <= {1, 2} and samples.num_rows <= 2 * SAMPLES_PER_EPOCH
     assert len(Compositions.from_table(samples)) == samples.num_rows
     assert provenance(out / "history.parquet")["stage"] == "training"
+
+
+@pytest.mark.usefixtures("each_epoch_saved")
+@pytest.mark.parametrize("sampled", [(2, 4), ()])
+def test_a_generator_says_at_which_epochs_it_draws(sampled, tmp_path, monkeypatch):
+    """Epochs keep their numbers where only some are sampled, through a checkpoint too; or none is."""
+    write_encoded(tmp_path)
+    overrides = {"likelihood_epochs": 3, "adversarial_epochs": 1, "batch_size": 16, "width": 16}
+    chosen = {"generator": "seqgan", "overrides": overrides}
+    samples, save = Progress.samples, Progress._save
+
+    def only_these(self, epoch, draw):
+        if epoch + 1 in sampled:
+            samples(self, epoch, draw)
+
+    def save_and_die(self):
+        save(self)
+        if len(self.history) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "samples", only_these)
+    expected = files(run(tmp_path, "whole", **chosen))
+    drawn = read(tmp_path / "whole" / "epoch_samples.parquet", EPOCH_SAMPLES)
+    assert drawn["epoch"].to_pylist() == [epoch for epoch in sampled for _ in range(SAMPLES_PER_EPOCH)]
+    monkeypatch.setattr(Progress, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "killed", **chosen)
+    monkeypatch.setattr(Progress, "_save", save)
+    assert files(run(tmp_path, "killed", **chosen)) == expected
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
@@ -202,7 +242,7 @@ def test_a_time_limit_saves_within_the_epoch(generator, number, step, tmp_path, 
             return files(run(tmp_path, out, generator=generator, overrides=overrides[generator]))
         autoencode(
             settings=AutoencoderSettings("dense", epochs=3, batch_size=16, rate=1e-3),
-            tensors_path=tmp_path / "tensors.parquet",
+            entries_path=tmp_path / "entries.parquet",
             vocabulary_path=tmp_path / "vocabulary.json",
             split_path=tmp_path / "split.parquet",
             reconstruction_path=tmp_path / out / "reconstruction.json",
@@ -233,6 +273,16 @@ def test_a_time_limit_saves_within_the_epoch(generator, number, step, tmp_path, 
         (tmp_path / "ended" / path).unlink()
     monkeypatch.setattr(Progress, "record", lambda self, **values: pytest.fail("trained again"))
     assert work("ended") == expected
+
+
+def test_short_epochs_are_saved_together(monkeypatch):
+    saved = []
+    monkeypatch.setattr(Progress, "_save", lambda self: saved.append(len(self.history)) or setattr(self, "_saved", now))
+    now = time.monotonic()
+    progress = Progress(None, "", 1)
+    for _ in progress.epochs(30, {}):
+        progress.record(loss=torch.ones(()))
+    assert saved == [1, 30]
 
 
 def test_long_epochs_are_saved_in_between(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 AFTER_SELECTION = {"select_candidates", "build_structures", "export_folder", "write_report"}
+NOT_OF_THE_GENERATOR = {"read_rows", "clean_rows", "hold_out", "autoencode", "templates"}
 
 
 @contextmanager
@@ -70,8 +71,20 @@ def test_a_line_of_the_filter_reruns_filtering_and_what_follows(campaign):
 def test_a_line_of_the_generator_retrains(campaign):
     with changed(campaign.folder / "pipeline" / "generators" / "seqgan.py", "* torch.randn(", "* 1.5 * torch.randn("):
         planned = campaign.planned()
-    assert {"train", "draw", "collect", "filter"} <= planned
-    assert not {"read_rows", "clean_rows", "encode", "autoencode", "templates"} & planned
+    assert {"encode", "train", "draw", "collect", "filter"} <= planned
+    assert not NOT_OF_THE_GENERATOR & planned
+
+
+def test_settings_of_the_encoding_encode_again_and_those_of_training_do_not(campaign):
+    """Generators of compositions have none, so the part of the schema that says so is taken out for the dry run."""
+    schema = campaign.folder / "workflow" / "schemas" / "config.schema.json"
+    with changed(schema, '"const": "seqgan"', '"const": "nobody"'):
+        planned = campaign.planned(overlay=campaign.overlay("encoding.yaml", encoding={"settings": {"box": 4}}))
+    assert {"encode", "train", "draw"} <= planned and not NOT_OF_THE_GENERATOR & planned
+    planned = campaign.planned(overlay=campaign.overlay("rate.yaml", training={"settings": {"batch_size": 64}}))
+    assert {"train", "draw"} <= planned and not {"encode", *NOT_OF_THE_GENERATOR} & planned
+    planned = campaign.planned(overlay=campaign.overlay("share.yaml", encoding={"holdout_share": 0.2}))
+    assert {"hold_out", "train", "autoencode", "pass_rates"} <= planned
 
 
 def test_a_cleaning_rule_reads_nothing_again(campaign):

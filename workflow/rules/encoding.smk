@@ -1,20 +1,43 @@
-rule encode:
+GENERATOR = f"pipeline.generators.{config['generator']}"
+
+
+rule hold_out:
     input:
         entries=rules.clean_rows.output.entries,
         cleaning=rules.clean_rows.output.cleaning,
     output:
-        tensors=f"{RESULTS}/encoding/tensors.parquet",
         vocabulary=f"{RESULTS}/encoding/vocabulary.json",
         split=f"{RESULTS}/encoding/split.parquet",
     log:
-        f"{LOGS}/encoding.log",
+        f"{LOGS}/hold_out.log",
     conda:
         "../envs/kimberlite.yaml"
     resources:
         **needs(4000, 30),
     params:
         code=source_digest("pipeline.encoding"),
-        settings=config["encoding"],
+        settings={"holdout_share": config["encoding"]["holdout_share"]},
         seed=SEED,
     script:
-        "../scripts/encoding.py"
+        "../scripts/hold_out.py"
+
+
+rule encode:
+    input:
+        entries=rules.clean_rows.output.entries,
+        vocabulary=rules.hold_out.output.vocabulary,
+    output:
+        tensors=f"{RESULTS}/encoding/tensors.parquet",
+    log:
+        f"{LOGS}/encode.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    resources:
+        **needs(6000, 120),
+    params:
+        code=source_digest("pipeline.encoding", GENERATOR),
+        generator=config["generator"],
+        settings=config["encoding"]["settings"],
+        seed=SEED,
+    script:
+        "../scripts/encode.py"

@@ -21,7 +21,7 @@ rule pass_rates:
     input:
         samples=expand(rules.collect.output.samples, part=SHARDS),
         entries=rules.clean_rows.output.entries,
-        split=rules.encode.output.split,
+        split=rules.hold_out.output.split,
     output:
         pass_rates=f"{RESULTS}/filtering/pass_rates.json",
     log:
@@ -41,7 +41,7 @@ rule filter_history:
     input:
         epoch_samples=rules.train.output.epoch_samples,
         entries=rules.clean_rows.output.entries,
-        split=rules.encode.output.split,
+        split=rules.hold_out.output.split,
     output:
         history=f"{RESULTS}/filtering/history.parquet",
     log:

@@ -1,7 +1,7 @@
 rule draw:
     input:
         generator=rules.train.output.generator,
-        vocabulary=rules.encode.output.vocabulary,
+        vocabulary=rules.hold_out.output.vocabulary,
     output:
         drawn=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{N_SHARDS:04d}.parquet",
         counts=f"{RESULTS}/sampling/drawn/job-{{job}}-of-{N_SHARDS:04d}.json",

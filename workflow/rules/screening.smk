@@ -1,7 +1,7 @@
 rule train_property_model:
     input:
         entries=rules.clean_rows.output.entries,
-        split=rules.encode.output.split,
+        split=rules.hold_out.output.split,
     output:
         model=f"{RESULTS}/screening/models/{{target}}/model.json",
     log:

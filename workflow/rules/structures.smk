@@ -19,6 +19,7 @@ rule templates:
 rule build_structures:
     input:
         selected=rules.select_candidates.output.selected,
+        samples=expand(rules.collect.output.samples, part=SHARDS),
         templates=rules.templates.output.templates,
     output:
         structures=f"{RESULTS}/structures/structures.parquet",

@@ -1,11 +1,8 @@
-GENERATOR = f"pipeline.generators.{config['generator']}"
-
-
 rule train:
     input:
         tensors=rules.encode.output.tensors,
-        vocabulary=rules.encode.output.vocabulary,
-        split=rules.encode.output.split,
+        vocabulary=rules.hold_out.output.vocabulary,
+        split=rules.hold_out.output.split,
     output:
         generator=f"{RESULTS}/training/generator.safetensors",
         history=f"{RESULTS}/training/history.parquet",
@@ -30,9 +27,9 @@ rule train:
 
 rule autoencode:
     input:
-        tensors=rules.encode.output.tensors,
-        vocabulary=rules.encode.output.vocabulary,
-        split=rules.encode.output.split,
+        entries=rules.clean_rows.output.entries,
+        vocabulary=rules.hold_out.output.vocabulary,
+        split=rules.hold_out.output.split,
     output:
         reconstruction=f"{RESULTS}/training/reconstruction.json",
     log:

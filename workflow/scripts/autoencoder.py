@@ -5,7 +5,7 @@ with door(snakemake) as provenance:
 
     autoencode(
         settings=AutoencoderSettings(**snakemake.params.settings),
-        tensors_path=snakemake.input.tensors,
+        entries_path=snakemake.input.entries,
         vocabulary_path=snakemake.input.vocabulary,
         split_path=snakemake.input.split,
         reconstruction_path=snakemake.output.reconstruction,

@@ -6,6 +6,7 @@ with door(snakemake, "selected", "templates") as provenance:
 
     build_structures(
         selected_path=snakemake.input.selected,
+        samples_paths=snakemake.input.samples,
         templates_path=snakemake.input.templates,
         output_path=snakemake.output.structures,
         settings=StructureSettings(**snakemake.params.settings),

@@ -1,15 +1,14 @@
 from pipeline.door import door
 
-with door(snakemake, "entries") as provenance:
+with door(snakemake, "entries", "vocabulary") as provenance:
     from pipeline.encoding import encode
 
     encode(
+        generator=snakemake.params.generator,
+        settings=snakemake.params.settings,
         entries_path=snakemake.input.entries,
-        cleaning_path=snakemake.input.cleaning,
+        vocabulary_path=snakemake.input.vocabulary,
         tensors_path=snakemake.output.tensors,
-        vocabulary_path=snakemake.output.vocabulary,
-        split_path=snakemake.output.split,
-        **snakemake.params.settings,
         seed=snakemake.params.seed,
         provenance=provenance,
     )

@@ -1,0 +1,110 @@
+"""Distance to the convex hull, all energies by one potential, so that its errors partly cancel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.crystalgan.relaxing import relax_all
+from pipeline.cells import Cell
+from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS
+from pipeline.structures.relax import Relaxed
+from pipeline.structures.symmetry import primitive
+
+SYMPREC_ANGSTROM = 0.01
+NEAR_HULL_EV_PER_ATOM = 0.1
+
+
+class Hull:
+    """The convex hull of a chemical system.
+
+    Args:
+        symbols: Its elements.
+        cells: Reference crystals.
+        energies_ev_per_atom: Of each.
+
+    Raises:
+        ValueError: An element has no reference, so there is no hull.
+    """
+
+    def __init__(self, symbols: Sequence[str], cells: Sequence[Cell], energies_ev_per_atom: Sequence[float]) -> None:
+        from pymatgen.analysis.phase_diagram import PhaseDiagram
+
+        present = {int(cell.elements[0]) for cell in cells if len(set(cell.elements.tolist())) == 1}
+        missing = [symbol for symbol in symbols if ATOMIC_NUMBERS[symbol] not in present]
+        if missing:
+            raise ValueError(
+                f"hull of {'-'.join(symbols)}: no reference energy of {', '.join(missing)}; add a crystal of each"
+            )
+        entries = [_entry(cell, energy) for cell, energy in zip(cells, energies_ev_per_atom, strict=True)]
+        self._diagram = PhaseDiagram(entries)
+
+    def distance(self, cell: Cell, energy_ev_per_atom: float) -> float:
+        """Energy above the hull in eV/atom; negative below it, as no reference is."""
+        return float(self._diagram.get_e_above_hull(_entry(cell, energy_ev_per_atom), allow_negative=True))
+
+
+def references(symbols: Sequence[str], known: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
+    """Primitive cells of the known crystals of a system, and the elements that had to be added.
+
+    Args:
+        symbols: The system's elements.
+        known: Crystals made of these elements.
+
+    Returns:
+        The cells, and symbols of elements without a known crystal: these get the ground state of ASE's
+        ``reference_states``, where it is a metal's simple lattice.
+    """
+    from ase.build import bulk
+
+    cells = [primitive(cell, SYMPREC_ANGSTROM) or cell for cell in known]
+    present = {int(cell.elements[0]) for cell in cells if len(set(cell.elements.tolist())) == 1}
+    added = []
+    for symbol in symbols:
+        if ATOMIC_NUMBERS[symbol] not in present:
+            try:
+                atoms = bulk(symbol)
+            except (RuntimeError, ValueError):
+                continue  # the hull names it
+            cells.append(Cell(np.array(atoms.cell), atoms.numbers.astype(np.uint8), atoms.get_scaled_positions()))
+            added.append(symbol)
+    return cells, added
+
+
+def hull_of(symbols: Sequence[str], known: Sequence[Cell], path: Path, processes: int) -> tuple[Hull, dict]:
+    """The hull of the known crystals, relaxed with CHGNet, and what became of them.
+
+    Args:
+        symbols: The system's elements.
+        known: Crystals of these elements.
+        path: Where relaxations are kept, see :func:`relax_all`.
+        processes: How many to use.
+
+    Returns:
+        The hull, and counts: references, how many failed or did not converge, how many hold all elements of the system
+        and how many of these lie near the hull; and which elements were added.
+    """
+    cells, added = references(symbols, known)
+    results = relax_all(cells, path, processes, f"references of {'-'.join(symbols)}")
+    good = [result for result in results if isinstance(result, Relaxed)]
+    hull = Hull(symbols, [result.cell for result in good], [result.energy_ev_per_atom for result in good])
+    of_system = [result for result in good if len(set(result.cell.elements.tolist())) == len(symbols)]
+    distances = [hull.distance(result.cell, result.energy_ev_per_atom) for result in of_system]
+    about = {
+        "references": len(cells),
+        "failed": len(cells) - len(good),
+        "not_converged": sum(not result.converged for result in good),
+        "added_elements": added,
+        "of_all_elements": len(of_system),
+        "of_all_elements_near_hull": sum(distance <= NEAR_HULL_EV_PER_ATOM for distance in distances),
+    }
+    return hull, about
+
+
+def _entry(cell: Cell, energy_ev_per_atom: float):
+    from pymatgen.analysis.phase_diagram import PDEntry
+    from pymatgen.core import Composition
+
+    numbers, counts = np.unique(cell.elements, return_counts=True)
+    composition = Composition({SYMBOLS[z - 1]: int(n) for z, n in zip(numbers, counts, strict=True)})
+    return PDEntry(composition, energy_ev_per_atom * len(cell.elements))

@@ -1,0 +1,211 @@
+"""Adversarial training of CrystalGAN's two steps (Nouira et al. 2018, hal-01902821, equations 1 to 26).
+
+Both steps are the same exchange between two domains: translate, tell translated from real, translate back. They differ
+in their domains (binaries; ternaries made by feature transfer) and in the distance rule, which the second step alone
+has to keep.
+"""
+
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from pipeline.generators.checkpoints import Progress, frozen, weights_of
+from pipeline.generators.crystalgan import dense, graph
+from pipeline.generators.crystalgan.crystals import Crystals, domains
+from pipeline.generators.crystalgan.geometry import (
+    contact_loss,
+    like_neighbours,
+    published_loss,
+    window_loss,
+)
+from pipeline.generators.crystalgan.settings import Settings
+
+Domains = tuple[Crystals, Crystals]
+
+
+class Exchange(nn.Module):
+    """Generators between two domains and a critic of each; ``forward`` translates both ways."""
+
+    def __init__(self, networks: ModuleType) -> None:
+        super().__init__()
+        self.generators = nn.ModuleList(networks.Generator() for _ in range(2))
+        self.critics = nn.ModuleList(networks.Critic() for _ in range(2))
+
+    def translate(self, crystals: Crystals, to: int, elements: torch.Tensor) -> Crystals:
+        """Crystals of the other domain into domain ``to``; ``elements`` is what their slots hold there."""
+        return self.generators[to](crystals, elements, crystals.triple)
+
+
+def train(
+    tensors: dict[str, np.ndarray], *, settings: Settings, seed: int, device: str, progress: Progress
+) -> dict[str, torch.Tensor]:
+    """Train and return the weights, and with them the crystals that drawing starts from.
+
+    Args:
+        tensors: Columns of the encoding, N rows each.
+        settings: See :class:`Settings`.
+        seed: Of weights, swaps and the order of examples.
+        device: ``cpu`` or ``cuda``.
+        progress: Takes checkpoints and history, and says where to resume.
+
+    Raises:
+        ValueError: An empty domain, or several pairs of metals for networks that know no elements.
+    """
+    torch.manual_seed(seed)
+    networks = networks_of(settings)
+    data = prepared(domains(tensors, device), settings)
+    kept = {f"domains/{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
+    if settings.method == "gan":
+        return weights_of(_noise_gan(data, settings, progress)) | kept
+    steps = nn.ModuleList(Exchange(networks) for _ in range(2 if settings.method == "crystalgan" else 1)).to(device)
+    state = {"steps": steps}
+    for index, step in enumerate(steps):
+        state |= {f"{name}_{index}": optimizer for name, optimizer in _optimizers(step, settings).items()}
+    size = min(settings.batch_size, *(len(side.lattice) for side in data))
+    batches = -(-max(len(side.lattice) for side in data) // size)
+    for epoch in progress.epochs(settings.epochs * len(steps), state):
+        second = epoch >= settings.epochs
+        for _ in progress.steps(batches):
+            batch = tuple(side.take(torch.randperm(len(side.lattice), device=device)[:size]) for side in data)
+            if second:
+                batch = tuple(transferred(networks, steps[0], crystals, side) for side, crystals in enumerate(batch))
+            index = int(second)
+            own = {name: state[f"{name}_{index}"] for name in ("generator_step", "critic_step")}
+            progress.record(**_update(networks, steps[index], own, batch, settings, second))
+    return weights_of(steps) | kept
+
+
+def networks_of(settings: Settings) -> ModuleType:
+    """The module of the networks."""
+    return {"dense": dense, "graph": graph}[settings.networks]
+
+
+def prepared(data: Domains, settings: Settings) -> Domains:
+    """The domains as the networks of that kind take them.
+
+    Raises:
+        ValueError: As :func:`train`.
+    """
+    if settings.networks == "dense":
+        pairs = torch.cat([side.triple for side in data]).unique(dim=0)
+        if len(pairs) > 1:
+            raise ValueError(
+                f"encoding.settings.pairs: {len(pairs)} pairs, and the dense networks know no elements; "
+                "give one pair, or take training.preset 'default'"
+            )
+        return data
+    shared = tuple(side.take(((side.elements > 0) & (side.elements != side.triple[:, :1])).sum(1) > 1) for side in data)
+    if not all(len(side.lattice) for side in shared):
+        raise ValueError(
+            "encoding.settings.setting: no crystal of a domain has two atoms of its metal, so none can be shared "
+            "between two metals; write 'reduced', which doubles such cells"
+        )
+    return tuple(side.compact() for side in shared)
+
+
+def transferred(networks: ModuleType, step: Exchange, crystals: Crystals, side: int) -> Crystals:
+    """Feature transfer: crystals of domain ``side`` with features of their translations by the first step."""
+    with torch.no_grad():
+        translated = step.translate(crystals, 1 - side, networks.translated_elements(crystals))
+        return networks.transfer(crystals, translated)
+
+
+def _update(
+    networks: ModuleType, step: Exchange, optimizers: dict, batch: Domains, settings: Settings, second: bool
+) -> dict[str, torch.Tensor]:
+    """One update of the generators (equations 10 and 25), then of the critics (equations 11 and 26)."""
+    translated, generator_loss, figures = [], 0.0, {}
+    with frozen(step.critics):
+        for side, crystals in enumerate(batch):
+            other = 1 - side
+            there = step.translate(crystals, other, _held(networks, crystals, second))
+            back = step.translate(there, side, _held(networks, there, second))
+            translated.append(there)
+            adversarial = softplus(-step.critics[other](there)).mean()
+            reconstruction = networks.distance(back, crystals)
+            generator_loss = generator_loss + settings.adversarial_weight * adversarial
+            generator_loss = generator_loss + settings.reconstruction_weight * reconstruction
+            figures[f"adversarial_loss_{side}"], figures[f"reconstruction_loss_{side}"] = adversarial, reconstruction
+            if second:
+                geometry, share = _geometry(there, settings)
+                generator_loss = generator_loss + settings.geometry_weight * geometry
+                figures[f"geometry_loss_{side}"], figures[f"share_within_rule_{side}"] = geometry, share
+    optimizers["generator_step"].zero_grad()
+    generator_loss.backward()
+    optimizers["generator_step"].step()
+    critic_loss = 0.0
+    for side, there in enumerate(translated):
+        critic = step.critics[1 - side]
+        fake = Crystals(there.lattice.detach(), there.cartesian.detach(), there.elements, there.triple)
+        critic_loss = critic_loss + softplus(-critic(batch[1 - side])).mean() + softplus(critic(fake)).mean()
+    optimizers["critic_step"].zero_grad()
+    critic_loss.backward()
+    optimizers["critic_step"].step()
+    return {"generator_loss": generator_loss, "critic_loss": critic_loss, **figures}
+
+
+def _held(networks: ModuleType, crystals: Crystals, second: bool) -> torch.Tensor:
+    """What the slots hold after a translation: the first step exchanges the metal, the second moves atoms only."""
+    return crystals.elements if second else networks.translated_elements(crystals)
+
+
+def _geometry(crystals: Crystals, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """The geometric loss, and the share of the crystals that keep the distance rule."""
+    anion = crystals.triple[:, :1]
+    own = crystals.compact()
+    place = own.lattice, own.cartesian, own.elements
+    distances, present = like_neighbours(*place, anion)
+    within = (distances >= settings.d1_angstrom) & (distances <= settings.d2_angstrom)
+    share = (within | ~present).all(1).float().mean()
+    bounds = settings.d1_angstrom, settings.d2_angstrom
+    if settings.geometry == "none":
+        return distances.new_zeros(()), share
+    if settings.geometry == "published":
+        return published_loss(distances, present, *bounds), share
+    return window_loss(distances, present, *bounds) + contact_loss(*place, anion, settings.contact_factor), share
+
+
+def _optimizers(step: Exchange, settings: Settings) -> dict[str, torch.optim.Optimizer]:
+    betas = (settings.adam_beta1, 0.999)
+    return {
+        "generator_step": torch.optim.Adam(step.generators.parameters(), settings.generator_rate, betas),
+        "critic_step": torch.optim.Adam(step.critics.parameters(), settings.critic_rate, betas),
+    }
+
+
+def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Module:
+    """The standard GAN of table II: noise to tensors of both domains together."""
+    device = data[0].lattice.device
+    every = Crystals(*(torch.cat(parts) for parts in zip(*data, strict=True)))
+    generator, critic = dense.Generator(dense.NOISE).to(device), dense.Critic().to(device)
+    betas = (settings.adam_beta1, 0.999)
+    generator_step = torch.optim.Adam(generator.parameters(), settings.generator_rate, betas)
+    critic_step = torch.optim.Adam(critic.parameters(), settings.critic_rate, betas)
+    state = {"generator": generator, "critic": critic, "generator_step": generator_step, "critic_step": critic_step}
+    size = min(settings.batch_size, len(every.lattice))
+    for _ in progress.epochs(settings.epochs, state):
+        for _ in progress.steps(-(-len(every.lattice) // size)):
+            real = every.take(torch.randperm(len(every.lattice), device=device)[:size])
+            fake = imagined(generator, real.triple)
+            with frozen(critic):
+                generator_loss = softplus(-critic(fake)).mean()
+            generator_step.zero_grad()
+            generator_loss.backward()
+            generator_step.step()
+            fake = Crystals(fake.lattice.detach(), fake.cartesian.detach(), fake.elements, fake.triple)
+            critic_loss = softplus(-critic(real)).mean() + softplus(critic(fake)).mean()
+            critic_step.zero_grad()
+            critic_loss.backward()
+            critic_step.step()
+            progress.record(generator_loss=generator_loss, critic_loss=critic_loss)
+    return generator
+
+
+def imagined(generator: dense.Generator, triple: torch.Tensor) -> Crystals:
+    """Crystals of those elements out of noise."""
+    noise = torch.randn(len(triple), dense.NOISE, device=triple.device)
+    elements = dense.translated_elements(Crystals(noise, noise, noise, triple))
+    return generator(noise, elements, triple)

@@ -1,0 +1,80 @@
+"""CrystalGAN's networks as published: dense layers over the flat 4 x 18 x 3 tensor of Cartesian coordinates."""
+
+import itertools
+
+import torch
+from torch import nn
+
+from pipeline.generators.crystalgan.crystals import A_BLOCK, B_BLOCK, SLOTS, X_BLOCK, Crystals
+
+HIDDEN_LAYERS, UNITS = 5, 100
+SIZE = 4 * SLOTS * 3
+NOISE = 100  # of the standard GAN; not published
+
+
+def _layers(inputs: int, outputs: int) -> nn.Sequential:
+    sizes = [inputs, *[UNITS] * HIDDEN_LAYERS]
+    hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(UNITS, outputs))
+
+
+def flat(crystals: Crystals) -> torch.Tensor:
+    """The tensors (B, 216): lattice padded to 18 rows, then the blocks of X, A and B."""
+    padded = nn.functional.pad(crystals.lattice, (0, 0, 0, SLOTS - 3))
+    return torch.cat([padded, crystals.cartesian], 1).flatten(1)
+
+
+class Generator(nn.Module):
+    """Crystals to crystals, or noise (B, 100) to crystals."""
+
+    def __init__(self, inputs: int = SIZE) -> None:
+        super().__init__()
+        self.layers = _layers(inputs, SIZE)
+
+    def forward(self, given: Crystals | torch.Tensor, elements: torch.Tensor, triple: torch.Tensor) -> Crystals:
+        """``elements`` (B, S) says what the slots of the output hold; coordinates of empty ones are 0."""
+        said = self.layers(flat(given) if isinstance(given, Crystals) else given).view(-1, 4 * SLOTS, 3)
+        return Crystals(said[:, :3], said[:, SLOTS:] * (elements > 0)[..., None], elements, triple)
+
+
+class Critic(nn.Module):
+    """Crystals to logits (B,)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = _layers(SIZE, 1)
+
+    def forward(self, crystals: Crystals) -> torch.Tensor:
+        return self.layers(flat(crystals)).squeeze(1)
+
+
+def distance(ours: Crystals, theirs: Crystals) -> torch.Tensor:
+    """Mean squared difference of the tensors; the paper does not say which distance it takes."""
+    return (flat(ours) - flat(theirs)).square().mean()
+
+
+def translated_elements(crystals: Crystals) -> torch.Tensor:
+    """Any slot may hold an atom after the first step: the paper's placeholders are zeros that the networks learn."""
+    return crystals.triple.repeat_interleave(SLOTS, 1)
+
+
+def transfer(crystals: Crystals, translated: Crystals) -> Crystals:
+    """Feature transfer: a translated crystal takes back the metal that it was made from.
+
+    Lattice, anions and the new metal are those of the translation, as many atoms of each as the source has of anions
+    and of its metal (the paper does not say how many are meant to be there); the own metal is that of the source.
+    """
+    elements, cartesian = crystals.elements.clone(), translated.cartesian.clone()
+    from_a = (crystals.elements[:, A_BLOCK] > 0).any(1)[:, None]
+    a, b = crystals.elements[:, A_BLOCK] > 0, crystals.elements[:, B_BLOCK] > 0
+    elements[:, A_BLOCK] = torch.where(a | b, crystals.triple[:, 1:2], 0)
+    elements[:, B_BLOCK] = torch.where(a | b, crystals.triple[:, 2:3], 0)
+    cartesian[:, A_BLOCK] = torch.where(
+        from_a[..., None], crystals.cartesian[:, A_BLOCK], translated.cartesian[:, A_BLOCK]
+    )
+    cartesian[:, B_BLOCK] = torch.where(
+        from_a[..., None], translated.cartesian[:, B_BLOCK], crystals.cartesian[:, B_BLOCK]
+    )
+    cartesian = cartesian * (elements > 0)[..., None]
+    assert (elements[:, X_BLOCK] == crystals.elements[:, X_BLOCK]).all()
+    return Crystals(translated.lattice, cartesian, elements, crystals.triple)
