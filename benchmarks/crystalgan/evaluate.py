@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from pipeline.cells import Cell, distance_matrix
 from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.generators.crystalgan.geometry import obeys
@@ -62,3 +64,9 @@ def anion_contacts(cell: Cell, anion: int, factor: float) -> int:
     is_anion = cell.elements == anion
     close = (distance_matrix(cell, within=limits.max()) < limits) & is_anion[:, None] & ~is_anion
     return int(close.sum())
+
+
+def of_pair(cells: Sequence[Cell], symbols: Sequence[str]) -> list[Cell]:
+    """Those of the cells that hold no other elements than these."""
+    allowed = [ATOMIC_NUMBERS[symbol] for symbol in symbols]
+    return [cell for cell in cells if np.isin(cell.elements, allowed).all()]

@@ -54,6 +54,7 @@ class Findings:
         seeds: Of Table II.
         drawn: Outputs of each training.
         measured: Of each method and pair, counts of each seed; see ``evaluate.measure``.
+        together: The same of ``default`` when one model learns all these pairs.
         hulls: Of each pair, what its hull is made of; see ``hull.hull_of``.
         beyond: Of each method and pair, counts and distinct crystals; see ``beyond.look_beyond``.
         real: Materials Project's hydrides of two metals.
@@ -63,6 +64,7 @@ class Findings:
     seeds: Sequence[int]
     drawn: dict[Job, Outputs]
     measured: dict[tuple[str, Pair], list[dict[str, int]]]
+    together: dict[Pair, list[dict[str, int]]]
     hulls: dict[Pair, dict]
     beyond: dict[tuple[str, Pair], tuple[dict[str, int], list[Crystal]]]
     real: list[Cell]
@@ -74,7 +76,7 @@ def write_page(path: Path, found: Findings) -> None:
     pairs = list(dict.fromkeys(pair for _, pair in found.measured))
     draw_distances(folder / "distances.png", _sets(found), ANION)
     text = [_head(found), *(_table(found, pair) for pair in pairs), _caveats(found, folder), _contacts(found, pairs)]
-    text += [_times(found), _beyond(found), _best(found, folder), _EQUATIONS]
+    text += [_together(found), _times(found), _beyond(found), _best(found, folder), _EQUATIONS]
     with atomic(path) as temporary:
         temporary.write_text("\n".join(text))
 
@@ -168,6 +170,17 @@ structures stage (`structures.build.min_distance_factor`) rejects every crystal 
 left after it.
 
 {_markdown(head, rows)}"""
+
+
+def _together(found: Findings) -> str:
+    keys = ("ternary", "obey", "distinct")
+    rows = [(_system(pair), *(_mean(counts, key) for key in keys)) for pair, counts in found.together.items()]
+    return f"""## Several pairs in one model
+
+`default` knows the elements by their properties, so that one model learns several pairs. One model of
+{len(found.together)} pairs, {len(found.together) * found.n_outputs} outputs, {len(found.seeds)} seeds:
+
+{_markdown(("system", "ternary", "obey the rule", "distinct"), rows)}"""
 
 
 def _times(found: Findings) -> str:
@@ -269,9 +282,9 @@ def _best(found: Findings, folder: Path) -> str:
 _EQUATIONS = """## What the paper leaves open
 
 - **Equation 13 rewards distance from d2 without bound.** It is the negative square of a distance's difference from
-  d2, so that it falls for ever as atoms move apart. Equation 12 is content with a single atom at d1. `paper` has
-  both as written; `default` penalises what lies outside the window, for
-  every atom.
+  d2, so that it falls for ever as atoms move apart. Equation 12 is content with a single atom at d1. Where all
+  distances s of a crystal are equal, the sum of both is 2 (d2 - d1) s plus a constant: it pulls the atoms together.
+  `paper` has both as written; `default` penalises what lies outside the window, for every atom.
 - **An atom at the origin cannot be told from a placeholder**: both are zeros. Our encoding keeps beside the
   coordinates which slots hold an atom; the dense networks, which have only the numbers, take an output within 0.5
   angstrom of the origin for no atom.

@@ -48,13 +48,6 @@ def obeys(cell: Cell, anion: int, d1: float = D1_ANGSTROM, d2: float = D2_ANGSTR
     return bool(((distances >= d1) & (distances <= d2)).all())
 
 
-def close_contacts(cell: Cell, factor: float) -> int:
-    """Pairs of sites nearer than ``factor`` times the sum of their covalent radii; a site and its image are a pair."""
-    radii = covalent_radii()[cell.elements]
-    limits = factor * (radii[:, None] + radii)
-    return int(np.triu(distance_matrix(cell, within=limits.max()) < limits).sum())
-
-
 def nearest(
     lattice_B33: torch.Tensor, cartesian_BS3: torch.Tensor, allowed_BSS: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
