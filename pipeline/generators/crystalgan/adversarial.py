@@ -24,6 +24,7 @@ from pipeline.generators.crystalgan.geometry import (
 from pipeline.generators.crystalgan.settings import Settings
 
 Domains = tuple[Crystals, Crystals]
+FIGURES = ("adversarial_loss", "reconstruction_loss", "geometry_loss", "share_within_rule")  # means of both directions
 
 
 class Exchange(nn.Module):
@@ -117,22 +118,21 @@ def _update(
     networks: ModuleType, step: Exchange, optimizers: dict, batch: Domains, settings: Settings, second: bool
 ) -> dict[str, torch.Tensor]:
     """One update of the generators (equations 10 and 25), then of the critics (equations 11 and 26)."""
-    translated, generator_loss, figures = [], 0.0, {}
+    translated, figures = [], dict.fromkeys(FIGURES if second else FIGURES[:2], 0.0)
     with frozen(step.critics):
         for side, crystals in enumerate(batch):
             other = 1 - side
             there = step.translate(crystals, other, _held(networks, crystals, second))
             back = step.translate(there, side, _held(networks, there, second))
             translated.append(there)
-            adversarial = softplus(-step.critics[other](there)).mean()
-            reconstruction = networks.distance(back, crystals)
-            generator_loss = generator_loss + settings.adversarial_weight * adversarial
-            generator_loss = generator_loss + settings.reconstruction_weight * reconstruction
-            figures[f"adversarial_loss_{side}"], figures[f"reconstruction_loss_{side}"] = adversarial, reconstruction
+            values = [softplus(-step.critics[other](there)).mean(), networks.distance(back, crystals)]
             if second:
-                geometry, share = _geometry(there, settings)
-                generator_loss = generator_loss + settings.geometry_weight * geometry
-                figures[f"geometry_loss_{side}"], figures[f"share_within_rule_{side}"] = geometry, share
+                values += _geometry(there, settings)
+            for name, value in zip(figures, values, strict=True):
+                figures[name] = figures[name] + value / len(batch)
+    weights = settings.adversarial_weight, settings.reconstruction_weight, settings.geometry_weight
+    losses = zip(weights, figures.values(), strict=False)  # without the last figure, which is none
+    generator_loss = len(batch) * sum(weight * loss for weight, loss in losses)
     optimizers["generator_step"].zero_grad()
     generator_loss.backward()
     optimizers["generator_step"].step()

@@ -49,8 +49,12 @@ class Critic(nn.Module):
 
 
 def distance(ours: Crystals, theirs: Crystals) -> torch.Tensor:
-    """Mean squared difference of the tensors; the paper does not say which distance it takes."""
-    return (flat(ours) - flat(theirs)).square().mean()
+    """Squared Euclidean distance of the tensors, mean over the crystals.
+
+    The paper does not say which distance it takes. With the mean over a tensor's entries instead, DiscoGAN's outputs
+    are no binaries, which the paper says they are.
+    """
+    return (flat(ours) - flat(theirs)).square().sum(1).mean()
 
 
 def translated_elements(crystals: Crystals) -> torch.Tensor:
