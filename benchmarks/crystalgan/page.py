@@ -16,6 +16,7 @@ from benchmarks.crystalgan.methods import ANION, UNTRAINED, Job, Outputs
 from benchmarks.crystalgan.pictures import SYMPREC_ANGSTROM, draw_crystals, draw_distances
 from pipeline.cells import Cell
 from pipeline.composition import ATOMIC_NUMBERS
+from pipeline.generators.crystalgan.drawing import EMPTY_ANGSTROM
 from pipeline.generators.crystalgan.geometry import D1_ANGSTROM, D2_ANGSTROM, obeys
 from pipeline.structures.symmetry import symmetry
 from pipeline.structures.volume import too_close
@@ -194,7 +195,7 @@ def _times(found: Findings) -> str:
     return f"""## Time of a training
 
 Processor time on one thread, which is the time by the clock where a core is free; without writing checkpoints. The
-paper trains 1,000 epochs a step, and so do all but `default`.
+paper trains 1,000 epochs a step, and so do all but `default`; GAN and DiscoGAN, of one step, train 2,000.
 
 {_markdown(head, rows)}"""
 
@@ -279,18 +280,19 @@ def _best(found: Findings, folder: Path) -> str:
     return "\n".join(parts)
 
 
-_EQUATIONS = """## What the paper leaves open
+_EQUATIONS = f"""## What the paper leaves open
 
 - **Equation 13 rewards distance from d2 without bound.** It is the negative square of a distance's difference from
-  d2, so that it falls for ever as atoms move apart. Equation 12 is content with a single atom at d1. Where all
-  distances s of a crystal are equal, the sum of both is 2 (d2 - d1) s plus a constant: it pulls the atoms together.
-  `paper` has both as written; `default` penalises what lies outside the window, for every atom.
+  d2. Equation 12 is content with a single atom at d1. With the same weight for both, as published, their sum is
+  lowest, d1^2 - d2^2, where like atoms coincide (at equal distances s it is 2 (d2 - d1) s and a constant): the
+  constraint pulls atoms together. `paper` has both as written; `default` penalises what lies outside the window, for
+  every atom.
 - **An atom at the origin cannot be told from a placeholder**: both are zeros. Our encoding keeps beside the
-  coordinates which slots hold an atom; the dense networks, which have only the numbers, take an output within 0.5
-  angstrom of the origin for no atom.
+  coordinates which slots hold an atom. DiscoGAN and the standard GAN have only the numbers: an output within
+  {EMPTY_ANGSTROM} angstrom of the origin is taken for no atom, also where it is one.
 - **The number of outputs** behind Table II is not stated, nor how "good quality" counts equal crystals.
-- **The distance in the reconstruction losses, the noise of the standard GAN, and how many atoms of each metal
-  feature transfer keeps** are not stated; our choices stand in the docstrings of `pipeline/generators/crystalgan/`.
+- **The distance in the reconstruction losses, the noise of the standard GAN, and what feature transfer takes from
+  where** are not stated; our choices stand in the docstrings of `pipeline/generators/crystalgan/`.
 """
 
 

@@ -73,8 +73,8 @@ def distributions(entries: pa.Table, scores: pa.Table, selected: pa.Table) -> st
     return (
         page.paragraph(
             "Formation energy (eV/atom, negative: bound against the elements) and band gap (eV). Database: values of "
-            "the source. Candidates: every formula that passed the filter, values of the models. Selected: those that "
-            "met the cutoffs, in the order of the ranking. In brackets: number of formulas."
+            "the source. Candidates: all that passed the filter, values of the models. Selected: those that met the "
+            "cutoffs, in the order of the ranking. In brackets: how many."
         )
         + (page.figures(*drawn) if drawn else "")
         + "".join(told)

@@ -89,6 +89,11 @@ def autoencode(
     torch.manual_seed(seed)
     device = pick_device(device)
     train_NE, held_out_NE = count_matrices(entries_path, read_vocabulary(vocabulary_path), split_path)
+    if len(train_NE) < 2:
+        raise ValueError(
+            f"training.autoencoder: {len(train_NE)} formula to learn from, at least 2 are needed; add entries to "
+            "database.sources or lower encoding.holdout_share"
+        )
     data = torch.from_numpy(train_NE).to(device)
     network = Autoencoder(data.shape[1], settings.architecture).to(device)
     step = torch.optim.Adam(network.parameters(), settings.rate)

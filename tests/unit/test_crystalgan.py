@@ -41,7 +41,6 @@ def tensors(n: int = 4) -> dict[str, np.ndarray]:
         "occupied": np.array([occupied for _, occupied in packed], dtype=np.uint8),
         "elements": np.array([[H, PD, NI]] * len(rows), dtype=np.uint8),
         "domain": np.array([[side] for side, _ in rows], dtype=np.uint8),
-        "pair": np.zeros((len(rows), 1), dtype=np.uint8),
     }
 
 
@@ -196,15 +195,17 @@ def test_graph_transfer_shares_the_metal_sites_and_leaves_the_anions():
         assert torch.allclose(between.lattice, crystals.lattice * (1 + 0.1 * share)[:, None, None])
 
 
-def test_dense_transfer_brings_back_the_metal_that_translation_lost():
+def test_dense_transfer_fills_the_placeholder_with_the_translations_metal():
     for side, crystals in enumerate(domains(tensors(), "cpu")):
-        translated = crystals._replace(cartesian=torch.full_like(crystals.cartesian, 7.0), lattice=crystals.lattice * 2)
+        sevens = torch.full_like(crystals.cartesian, 7.0)
+        translated = Crystals(crystals.lattice * 2, sevens, dense.translated_elements(crystals), crystals.triple)
         between = dense.transfer(crystals, translated)
         own, new = ((A_BLOCK, B_BLOCK), (B_BLOCK, A_BLOCK))[side]
         assert torch.equal(between.cartesian[:, own], crystals.cartesian[:, own])
         assert (between.cartesian[:, new][between.elements[:, new] > 0] == 7).all()
         assert (between.cartesian[:, new][between.elements[:, new] == 0] == 0).all()
-        assert torch.equal(between.lattice, translated.lattice)
+        assert torch.equal(between.lattice, crystals.lattice)
+        assert torch.equal(between.cartesian[:, X_BLOCK], crystals.cartesian[:, X_BLOCK])
         for block, element in ((X_BLOCK, H), (A_BLOCK, PD), (B_BLOCK, NI)):
             assert ((between.elements[:, block] == element).sum(1) == 4).all()
 
@@ -237,6 +238,19 @@ def test_training_draws_crystals_and_the_same_seed_gives_the_same(preset, tmp_pa
     other = draw(weights, [], settings, 20, 8, "cpu")
     if batch.cells and other.cells:
         assert not np.array_equal(batch.cells[0].fractional, other.cells[0].fractional)
+
+
+@pytest.mark.parametrize(("n", "of_palladium"), [(1, {0, 1}), (8, {4}), (11, {5, 6}), (50, {25})])
+def test_either_domain_makes_half_of_the_draws_and_its_sources_take_turns(n, of_palladium):
+    data = tensors()
+    data["tensor"][4:] *= 1.2  # Pd-H: edges of 3.7 to 4.0 angstrom; Ni-H: 4.44 to 4.8
+    untrained = small("default", epochs=0)  # leaves the lattice of the source
+    weights = train(data, vocabulary=[], settings=untrained, seed=1, device="cpu", progress=Progress(None, "", 1))
+    edges = np.array([cell.lattice[0, 0] for cell in draw(weights, [], untrained, n, 7, "cpu").cells])
+    assert len(edges) == n and (edges < 4.2).sum() in of_palladium
+    for side in (edges[edges < 4.2], edges[edges > 4.2]):
+        counts = np.unique(side.round(3), return_counts=True)[1]
+        assert len(counts) == min(4, len(side)) and (counts.size == 0 or np.ptp(counts) <= 1)
 
 
 @pytest.mark.usefixtures("each_epoch_saved")

@@ -18,7 +18,8 @@ from pipeline.structures.volume import predicted_volume, too_close
 from pipeline.tables import read
 
 H, C, NI, CU, PD, RH = 1, 6, 28, 29, 46, 45
-PD_NI = Encoding(n_per_domain=3)
+PAIRS = (("Pd", "Ni"),)
+PD_NI = Encoding(PAIRS, n_per_domain=3)
 CUBE = np.eye(3)
 FACE = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 EXACT = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.1, scale=False, primitive_cell=False)
@@ -100,7 +101,7 @@ OWN = {"pd1": rock_salt(PD), "pd2": fluorite(PD), "ni1": rock_salt(NI, 3.7), "ni
 
 def test_columns_are_packed_as_declared():
     tensors = encoded(OWN)
-    shapes = {"tensor": (4, SLOTS, 3), "occupied": (3, SLOTS), "elements": (3,), "domain": (1,), "pair": (1,)}
+    shapes = {"tensor": (4, SLOTS, 3), "occupied": (3, SLOTS), "elements": (3,), "domain": (1,)}
     assert list(tensors.columns) == list(COLUMNS)
     for name, (values, meaning) in tensors.columns.items():
         assert values.shape == (len(tensors.entry_ids), *shapes[name])
@@ -139,7 +140,7 @@ def test_the_metal_most_alike_lends_first():
 
 def test_no_more_than_asked_for_the_lowest_above_the_hull_then_the_smallest():
     cells = {**OWN, "pd3": rutile(PD), "pd4": triclinic(PD)}
-    encoding = Encoding(n_per_domain=2)
+    encoding = Encoding(PAIRS, n_per_domain=2)
     assert ids(encoded(cells, encoding), 0) == ["pd1", "pd2"]
     assert ids(encoded(cells, encoding, above_hull={"pd4": 0.1, "pd3": 0.2}), 0) == ["pd4", "pd3"]
 
@@ -166,7 +167,7 @@ def test_overlapping_atoms_are_not_lent(capsys):
 
 
 def test_what_was_taken_is_said(capsys):
-    encoded({**OWN, "cu": rutile(CU), "rh": rock_salt(RH)}, Encoding(n_per_domain=4))
+    encoded({**OWN, "cu": rutile(CU), "rh": rock_salt(RH)}, Encoding(PAIRS, n_per_domain=4))
     said = [line for line in capsys.readouterr().err.splitlines() if "of the database" in line]
     assert said == [
         "Pd-H: 2 of the database, 1 of other metals (Cu 1), 3 in all and not 4; left out: 0 too large, 3 alike",
@@ -177,8 +178,8 @@ def test_what_was_taken_is_said(capsys):
 def test_a_metal_of_several_pairs_has_one_domain():
     encoding = Encoding(pairs=[["Pd", "Ni"], ["Cu", "Pd"]], n_per_domain=2)
     tensors = encoded({**OWN, "cu": rutile(CU)}, encoding)
-    pair, domain = (tensors.columns[name][0][:, 0] for name in ("pair", "domain"))
-    tensor = tensors.columns["tensor"][0]
+    tensor, triple, domain = (tensors.columns[name][0] for name in ("tensor", "elements", "domain"))
+    pair, domain = (triple[:, 1] == CU).astype(int), domain[:, 0]
     of_a, of_b = tensor[(pair == 0) & (domain == 0)], tensor[(pair == 1) & (domain == 1)]
     assert np.array_equal(of_a[:, 2], of_b[:, 3])
     assert np.array_equal(of_a[:, :2], of_b[:, :2])
@@ -186,7 +187,7 @@ def test_a_metal_of_several_pairs_has_one_domain():
 
 
 def test_the_cell_given_is_kept():
-    tensors = encoded(OWN, Encoding(n_per_domain=2, setting="given"))
+    tensors = encoded(OWN, Encoding(PAIRS, n_per_domain=2, setting="given"))
     for name, _, cell in unpacked(tensors):
         assert np.array_equal(cell.lattice, OWN[name].lattice)
         assert len(cell.elements) == len(OWN[name].elements)
@@ -316,7 +317,7 @@ def test_a_cell_is_not_doubled_beyond_its_slots():
         ({"pairs": ["Pd", "Ni"]}, "encoding.settings.pairs: 'Pd' is no pair of metals"),
         ({"pairs": [["Pd", "Ni", "Cu"]]}, "is no pair of metals"),
         ({"pairs": "Pd-Ni"}, "encoding.settings.pairs: 'Pd-Ni' is no pair of metals"),
-        ({"pairs": []}, "encoding.settings.pairs: 0 pairs"),
+        ({"pairs": []}, "encoding.settings.pairs: there is none"),
         ({"pairs": [["Pd", "Ni"], ["Ni", "Pd"]]}, "encoding.settings.pairs: [Ni, Pd] stands there twice"),
         ({"anion": "Q"}, "encoding.settings.anion: 'Q' is no element symbol"),
         ({"anion": 1}, "encoding.settings.anion: 1 is no element symbol"),
@@ -329,7 +330,7 @@ def test_a_cell_is_not_doubled_beyond_its_slots():
 )
 def test_a_setting_that_cannot_be_meant_is_named(fields, message):
     with pytest.raises(ValueError) as error:
-        Encoding(**fields)
+        Encoding(**{"pairs": PAIRS, **fields})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -361,7 +362,7 @@ def test_structures_too_large():
     assert "0 fit in 18 atoms of an element, 3 do not" in fails(cells)
     assert ids(encoded({"pd": repeated(fluorite(PD), 3), "ni": rutile(NI)}), 0) == ["pd", "ni"]  # primitive: 3 sites
     cells = {**OWN, "two": repeated(fluorite(PD), 2), "three": repeated(fluorite(PD), 3)}
-    assert ids(encoded(cells, Encoding(n_per_domain=4, setting="given")), 0) == ["pd1", "pd2", "two"]
+    assert ids(encoded(cells, Encoding(PAIRS, n_per_domain=4, setting="given")), 0) == ["pd1", "pd2", "two"]
 
 
 def test_one_structure_is_not_enough():
@@ -389,7 +390,7 @@ def test_what_was_lent_is_relaxed(capsys):
     unrelaxed, relaxed = (
         {
             (name, domain): cell
-            for name, domain, cell in unpacked(encoded(cells, Encoding(n_per_domain=3, relaxation=how)))
+            for name, domain, cell in unpacked(encoded(cells, Encoding(PAIRS, n_per_domain=3, relaxation=how)))
         }
         for how in ("none", "chgnet")
     )

@@ -5,6 +5,7 @@ in their domains (binaries; ternaries made by feature transfer) and in the dista
 has to keep.
 """
 
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -57,14 +58,18 @@ def train(
     """
     torch.manual_seed(seed)
     networks = networks_of(settings)
-    data = prepared(domains(tensors, device), settings)
+    found = domains(tensors, device)
+    data = prepared(found, settings)
+    if lost := sum(len(side.lattice) for side in found) - sum(len(side.lattice) for side in data):
+        print(f"{lost} crystals left out: two metals cannot share their only metal atom", file=sys.stderr)
     kept = {f"domains/{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
     if settings.method == "gan":
         return weights_of(_noise_gan(data, settings, progress)) | kept
     steps = nn.ModuleList(Exchange(networks) for _ in range(2 if settings.method == "crystalgan" else 1)).to(device)
     state = {"steps": steps}
     for index, step in enumerate(steps):
-        state |= {f"{name}_{index}": optimizer for name, optimizer in _optimizers(step, settings).items()}
+        optimizers = _optimizers(step.generators, step.critics, settings)
+        state |= {f"{name}_{index}": optimizer for name, optimizer in optimizers.items()}
     size = min(settings.batch_size, *(len(side.lattice) for side in data))
     batches = -(-max(len(side.lattice) for side in data) // size)
     for epoch in progress.epochs(settings.epochs * len(steps), state):
@@ -101,8 +106,8 @@ def prepared(data: Domains, settings: Settings) -> Domains:
     shared = tuple(side.take(((side.elements > 0) & (side.elements != side.triple[:, :1])).sum(1) > 1) for side in data)
     if not all(len(side.lattice) for side in shared):
         raise ValueError(
-            "encoding.settings.setting: no crystal of a domain has two atoms of its metal, so none can be shared "
-            "between two metals; write 'reduced', which doubles such cells"
+            "encoding.settings: no crystal of a domain has two atoms of its metal, so none can be shared by two "
+            "metals; write setting: reduced, which doubles such cells, or add some of at most 9 anions to the metal"
         )
     return tuple(side.compact() for side in shared)
 
@@ -139,8 +144,8 @@ def _update(
     critic_loss = 0.0
     for side, there in enumerate(translated):
         critic = step.critics[1 - side]
-        fake = Crystals(there.lattice.detach(), there.cartesian.detach(), there.elements, there.triple)
-        critic_loss = critic_loss + softplus(-critic(batch[1 - side])).mean() + softplus(critic(fake)).mean()
+        critic_loss = critic_loss + softplus(-critic(batch[1 - side])).mean()
+        critic_loss = critic_loss + softplus(critic(there.detached())).mean()
     optimizers["critic_step"].zero_grad()
     critic_loss.backward()
     optimizers["critic_step"].step()
@@ -168,11 +173,11 @@ def _geometry(crystals: Crystals, settings: Settings) -> tuple[torch.Tensor, tor
     return window_loss(distances, present, *bounds) + contact_loss(*place, anion, settings.contact_factor), share
 
 
-def _optimizers(step: Exchange, settings: Settings) -> dict[str, torch.optim.Optimizer]:
+def _optimizers(generator: nn.Module, critic: nn.Module, settings: Settings) -> dict[str, torch.optim.Optimizer]:
     betas = (settings.adam_beta1, 0.999)
     return {
-        "generator_step": torch.optim.Adam(step.generators.parameters(), settings.generator_rate, betas),
-        "critic_step": torch.optim.Adam(step.critics.parameters(), settings.critic_rate, betas),
+        "generator_step": torch.optim.Adam(generator.parameters(), settings.generator_rate, betas),
+        "critic_step": torch.optim.Adam(critic.parameters(), settings.critic_rate, betas),
     }
 
 
@@ -181,10 +186,8 @@ def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Modu
     device = data[0].lattice.device
     every = Crystals(*(torch.cat(parts) for parts in zip(*data, strict=True)))
     generator, critic = dense.Generator(dense.NOISE).to(device), dense.Critic().to(device)
-    betas = (settings.adam_beta1, 0.999)
-    generator_step = torch.optim.Adam(generator.parameters(), settings.generator_rate, betas)
-    critic_step = torch.optim.Adam(critic.parameters(), settings.critic_rate, betas)
-    state = {"generator": generator, "critic": critic, "generator_step": generator_step, "critic_step": critic_step}
+    steps = _optimizers(generator, critic, settings)
+    state = {"generator": generator, "critic": critic, **steps}
     size = min(settings.batch_size, len(every.lattice))
     for _ in progress.epochs(settings.epochs, state):
         for _ in progress.steps(-(-len(every.lattice) // size)):
@@ -192,14 +195,13 @@ def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Modu
             fake = imagined(generator, real.triple)
             with frozen(critic):
                 generator_loss = softplus(-critic(fake)).mean()
-            generator_step.zero_grad()
+            steps["generator_step"].zero_grad()
             generator_loss.backward()
-            generator_step.step()
-            fake = Crystals(fake.lattice.detach(), fake.cartesian.detach(), fake.elements, fake.triple)
-            critic_loss = softplus(-critic(real)).mean() + softplus(critic(fake)).mean()
-            critic_step.zero_grad()
+            steps["generator_step"].step()
+            critic_loss = softplus(-critic(real)).mean() + softplus(critic(fake.detached())).mean()
+            steps["critic_step"].zero_grad()
             critic_loss.backward()
-            critic_step.step()
+            steps["critic_step"].step()
             progress.record(generator_loss=generator_loss, critic_loss=critic_loss)
     return generator
 
@@ -207,5 +209,4 @@ def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Modu
 def imagined(generator: dense.Generator, triple: torch.Tensor) -> Crystals:
     """Crystals of those elements out of noise."""
     noise = torch.randn(len(triple), dense.NOISE, device=triple.device)
-    elements = dense.translated_elements(Crystals(noise, noise, noise, triple))
-    return generator(noise, elements, triple)
+    return generator(noise, dense.everywhere(triple), triple)

@@ -33,6 +33,10 @@ class Crystals(NamedTuple):
         """The crystals of those positions, in their order."""
         return Crystals(*(part[rows] for part in self))
 
+    def detached(self) -> "Crystals":
+        """The same crystals, through which no gradient flows back."""
+        return self._replace(lattice=self.lattice.detach(), cartesian=self.cartesian.detach())
+
     def compact(self) -> "Crystals":
         """The same crystals with their atoms in the first slots, and no more slots than the largest needs."""
         order = (self.elements == 0).long().argsort(dim=1, stable=True)[:, : int((self.elements > 0).sum(1).max())]

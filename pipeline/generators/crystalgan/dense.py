@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import nn
 
-from pipeline.generators.crystalgan.crystals import A_BLOCK, B_BLOCK, SLOTS, X_BLOCK, Crystals
+from pipeline.generators.crystalgan.crystals import A_BLOCK, B_BLOCK, SLOTS, Crystals
 
 HIDDEN_LAYERS, UNITS = 5, 100
 SIZE = 4 * SLOTS * 3
@@ -57,28 +57,27 @@ def distance(ours: Crystals, theirs: Crystals) -> torch.Tensor:
     return (flat(ours) - flat(theirs)).square().sum(1).mean()
 
 
+def everywhere(triple: torch.Tensor) -> torch.Tensor:
+    """The elements (B, S) of the blocks, in every slot."""
+    return triple.repeat_interleave(SLOTS, 1)
+
+
 def translated_elements(crystals: Crystals) -> torch.Tensor:
     """Any slot may hold an atom after the first step: the paper's placeholders are zeros that the networks learn."""
-    return crystals.triple.repeat_interleave(SLOTS, 1)
+    return everywhere(crystals.triple)
 
 
 def transfer(crystals: Crystals, translated: Crystals) -> Crystals:
-    """Feature transfer: a translated crystal takes back the metal that it was made from.
+    """Feature transfer: the placeholder of a crystal is filled with the new metal of its translation.
 
-    Lattice, anions and the new metal are those of the translation, as many atoms of each as the source has of anions
-    and of its metal (the paper does not say how many are meant to be there); the own metal is that of the source.
+    Lattice, anions and own metal stay as they are; as many atoms of the new metal come in as there are of the own. The
+    paper does not say how many are meant to be there, and could be read as if lattice and anions were those of the
+    translation.
     """
-    elements, cartesian = crystals.elements.clone(), translated.cartesian.clone()
-    from_a = (crystals.elements[:, A_BLOCK] > 0).any(1)[:, None]
-    a, b = crystals.elements[:, A_BLOCK] > 0, crystals.elements[:, B_BLOCK] > 0
-    elements[:, A_BLOCK] = torch.where(a | b, crystals.triple[:, 1:2], 0)
-    elements[:, B_BLOCK] = torch.where(a | b, crystals.triple[:, 2:3], 0)
-    cartesian[:, A_BLOCK] = torch.where(
-        from_a[..., None], crystals.cartesian[:, A_BLOCK], translated.cartesian[:, A_BLOCK]
-    )
-    cartesian[:, B_BLOCK] = torch.where(
-        from_a[..., None], translated.cartesian[:, B_BLOCK], crystals.cartesian[:, B_BLOCK]
-    )
-    cartesian = cartesian * (elements > 0)[..., None]
-    assert (elements[:, X_BLOCK] == crystals.elements[:, X_BLOCK]).all()
-    return Crystals(translated.lattice, cartesian, elements, crystals.triple)
+    a, b = (crystals.elements[:, block] > 0 for block in (A_BLOCK, B_BLOCK))
+    elements, cartesian = crystals.elements.clone(), crystals.cartesian.clone()
+    for block, own, other in ((A_BLOCK, a, b), (B_BLOCK, b, a)):
+        new = other & ~own.any(1, keepdim=True)
+        elements[:, block] = torch.where(new, translated.elements[:, block], elements[:, block])
+        cartesian[:, block] = torch.where(new[..., None], translated.cartesian[:, block], cartesian[:, block])
+    return Crystals(crystals.lattice, cartesian, elements, crystals.triple)

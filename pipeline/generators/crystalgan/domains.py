@@ -41,7 +41,6 @@ COLUMNS = {
     "occupied": "1 where a slot of X, A, B holds an atom",
     "elements": "atomic numbers of X, A, B",
     "domain": "0: binary of A, 1: binary of B",
-    "pair": "place in encoding.settings.pairs",
 }
 
 
@@ -62,7 +61,7 @@ class Encoding:
         ValueError: A value that cannot be meant.
     """
 
-    pairs: tuple[tuple[str, str], ...] = (("Pd", "Ni"),)
+    pairs: tuple[tuple[str, str], ...]
     anion: str = "H"
     n_per_domain: int = 35
     setting: str = "reduced"
@@ -71,8 +70,8 @@ class Encoding:
     def __post_init__(self):
         place = "encoding.settings"
         pairs = self.pairs if isinstance(self.pairs, list | tuple) else [self.pairs]
-        if not 1 <= len(pairs) <= 256:
-            raise ValueError(f"{place}.pairs: {len(pairs)} pairs; write 1 to 256, like [[Pd, Ni]]")
+        if not pairs:
+            raise ValueError(f"{place}.pairs: there is none; write pairs of metals like [[Pd, Ni]]")
         for pair in pairs:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise ValueError(f"{place}.pairs: {pair!r} is no pair of metals; write pairs like [[Pd, Ni]]")
@@ -120,7 +119,7 @@ def encode(entries: pa.Table, vocabulary: list[int], encoding: Encoding, seed: i
 
     Returns:
         One row for each structure of each domain of each pair, columns as in ``COLUMNS``. A structure that another
-        metal lent goes by the id of that metal's entry.
+        metal lent goes by the id of that metal's entry, and is held out with it.
 
     Raises:
         ValueError: The database has no structures, one holds values that are not finite, or a domain has fewer than
@@ -136,13 +135,13 @@ def encode(entries: pa.Table, vocabulary: list[int], encoding: Encoding, seed: i
     domains = {symbol: _domain(symbol, library, encoding, relaxer) for symbol in metals}
     x = ATOMIC_NUMBERS[encoding.anion]
     rows, ids = defaultdict(list), []
-    for pair, symbols in enumerate(encoding.pairs):
+    for symbols in encoding.pairs:
         elements = np.array([x, *(ATOMIC_NUMBERS[symbol] for symbol in symbols)], dtype=np.uint8)
         for domain, symbol in enumerate(symbols):
             for binary in domains[symbol]:
                 cell = reduced(binary.cell, x) if encoding.setting == "reduced" else binary.cell
                 tensor, occupied = tensor_of(cell, elements)
-                row = (tensor, occupied, elements, np.array([domain], np.uint8), np.array([pair], np.uint8))
+                row = (tensor, occupied, elements, np.array([domain], np.uint8))
                 ids.append(binary.id)
                 for name, value in zip(COLUMNS, row, strict=True):
                     rows[name].append(value)
@@ -170,7 +169,7 @@ def tensor_of(cell: Cell, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def reduced(cell: Cell, anion: int) -> Cell:
-    """A primitive cell in the form of the setting ``reduced``: independent of rotation and of the lattice chosen.
+    """A primitive cell in the form of the setting ``reduced``: over the same lattice however turned or chosen.
 
     Args:
         cell: A primitive cell.

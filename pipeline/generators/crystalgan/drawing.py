@@ -1,5 +1,7 @@
 """Drawing from a trained CrystalGAN: crystals of the database in, crystals of three elements out."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,17 +21,18 @@ from pipeline.generators.crystalgan.adversarial import (
 from pipeline.generators.crystalgan.crystals import Crystals, cell_of, domains
 from pipeline.generators.crystalgan.settings import Settings
 
-EMPTY_ANGSTROM = 0.5  # the dense networks' zeros: a slot nearer to the origin holds no atom; not published
+BATCH = 35
+EMPTY_ANGSTROM = 1.0  # the dense networks' zeros: a slot nearer to the origin holds no atom; not published
 LEAST_VOLUME_A3 = 1.0  # of an atom; flatter cells are no crystal
 
 
 def draw(
     weights: dict[str, torch.Tensor], vocabulary: list[int], settings: Settings, n: int, seed: int, device: str
 ) -> Batch:
-    """Draw ``n`` crystals, as many from either domain; the same seed gives the same crystals.
+    """Draw ``n`` crystals, half of them from either domain; the same seed gives the same crystals.
 
-    The sources take turns in random order, so that the first as many draws as there are sources come from different
-    ones. Outputs that are no crystal (no atom, no volume, not finite) are left out and counted as empty.
+    The sources of a domain take turns in random order, none twice before all were taken. Outputs that are no crystal
+    (no atom, no volume, not finite) are left out and counted as empty.
     """
     networks = networks_of(settings)
     kept = {name.removeprefix("domains/"): value.numpy() for name, value in weights.items() if "domains/" in name}
@@ -43,32 +46,31 @@ def draw(
         generator.load_state_dict(weights)
         generator.to(device).eval()
         torch.manual_seed(seed)
-        cells = []
-        while len(cells) < n:
-            for crystals in _outputs(generator, data, settings):
-                cells += _cells(crystals, settings)
-    cells = cells[:n]
+        cells = [cell for crystals in _outputs(generator, data, n, settings) for cell in _cells(crystals, settings)]
     found = [cell for cell in cells if cell is not None]
     amounts = [dict(zip(*np.unique(cell.elements, return_counts=True), strict=True)) for cell in found]
     compositions = Compositions.from_dicts([{int(z): int(k) for z, k in row.items()} for row in amounts]).reduced()
     return Batch(compositions, n, 0, n - len(found), found)
 
 
-def _outputs(generator: nn.Module, data: Domains, settings: Settings) -> list[Crystals]:
-    """One output of each source crystal, the domains alternating in pieces of 35."""
-    device = data[0].lattice.device
-    orders = [torch.randperm(len(side.lattice)).to(device).split(35) for side in data]
-    outputs = []
-    for piece in range(max(len(order) for order in orders)):
-        for side, order in enumerate(orders):
-            if piece >= len(order):
-                continue
-            crystals = data[side].take(order[piece])
+def _outputs(generator: nn.Module, data: Domains, n: int, settings: Settings) -> Iterator[Crystals]:
+    """``n`` outputs in batches, half of them from either domain; the odd one from either."""
+    odd = int(torch.randint(2, ())) if n % 2 else 0
+    quotas = [(n + (side == odd)) // 2 for side in range(2)]
+    turns = [_turns(len(side.lattice), quota) for side, quota in zip(data, quotas, strict=True)]
+    for side, order in enumerate(turns):
+        for piece in filter(len, order.split(BATCH)):
+            crystals = data[side].take(piece.to(data[side].lattice.device))
             if settings.method == "gan":
-                outputs.append(imagined(generator, crystals.triple))
+                yield imagined(generator, crystals.triple)
             else:
-                outputs.append(_translated(generator, crystals, side, settings))
-    return outputs
+                yield _translated(generator, crystals, side, settings)
+
+
+def _turns(n_sources: int, n: int) -> torch.Tensor:
+    """Which source makes each of ``n`` outputs: all of them in random order, then again in another."""
+    rounds = -(-n // n_sources)
+    return torch.cat([torch.randperm(n_sources) for _ in range(rounds)] or [torch.zeros(0, dtype=torch.long)])[:n]
 
 
 def _translated(steps: nn.ModuleList, crystals: Crystals, side: int, settings: Settings) -> Crystals:
@@ -84,7 +86,7 @@ def _cells(crystals: Crystals, settings: Settings) -> list[Cell | None]:
     cells = []
     for parts in zip(*(part.cpu().numpy() for part in crystals[:3]), strict=True):
         lattice, cartesian, elements = parts
-        if settings.method != "crystalgan":
+        if settings.networks == "dense" and settings.method != "crystalgan":
             elements = np.where(np.linalg.norm(cartesian, axis=1) > EMPTY_ANGSTROM, elements, 0)
         n_atoms = np.count_nonzero(elements)
         usable = n_atoms and np.isfinite(lattice).all() and np.isfinite(cartesian).all()

@@ -102,9 +102,12 @@ def wrapped(lattice: torch.Tensor, cartesian: torch.Tensor) -> tuple[torch.Tenso
 
 
 def like_neighbours(
-    lattice_B33: torch.Tensor, cartesian_BS3: torch.Tensor, elements_BS: torch.Tensor, anion: int
+    lattice_B33: torch.Tensor, cartesian_BS3: torch.Tensor, elements_BS: torch.Tensor, anion: int | torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances (B, S) that the rule is about, and which of the slots hold an atom (bool); elements of 0 hold none."""
+    """Distances (B, S) that the rule is about, and which of the slots hold an atom (bool); elements of 0 hold none.
+
+    ``anion`` is an atomic number, or one of each crystal (B, 1).
+    """
     present = elements_BS > 0
     kind = (elements_BS == anion).long()
     alike = (kind[:, :, None] == kind[:, None]) & present[:, :, None] & present[:, None]
@@ -114,7 +117,8 @@ def like_neighbours(
 def published_loss(distances_BS: torch.Tensor, present_BS: torch.Tensor, d1: float, d2: float) -> torch.Tensor:
     """Equations 12 to 14 as written, mean over the crystals: min (d1 - s)^2 - min (d2 - s)^2 over a crystal's atoms.
 
-    The second term rewards distances away from d2 without bound, and the first is content with one atom at d1.
+    The first term is content with one atom at d1, the second alone has no lower bound. With the same weight for both
+    the sum is least, d1^2 - d2^2, where like atoms coincide: at equal distances s it is 2 s (d2 - d1) and a constant.
     """
 
     def least(d: float) -> torch.Tensor:
@@ -133,7 +137,11 @@ def window_loss(distances_BS: torch.Tensor, present_BS: torch.Tensor, d1: float,
 
 
 def contact_loss(
-    lattice_B33: torch.Tensor, cartesian_BS3: torch.Tensor, elements_BS: torch.Tensor, anion: int, factor: float
+    lattice_B33: torch.Tensor,
+    cartesian_BS3: torch.Tensor,
+    elements_BS: torch.Tensor,
+    anion: int | torch.Tensor,
+    factor: float,
 ) -> torch.Tensor:
     """How much nearer than ``factor`` times the covalent radii anions and metals stand: mean square over the atoms."""
     present = elements_BS > 0
