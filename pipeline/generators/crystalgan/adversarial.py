@@ -29,7 +29,7 @@ FIGURES = ("adversarial_loss", "reconstruction_loss", "geometry_loss", "share_wi
 
 
 class Exchange(nn.Module):
-    """Generators between two domains and a critic of each; ``forward`` translates both ways."""
+    """A generator into each of two domains, and a critic of each."""
 
     def __init__(self, networks: ModuleType) -> None:
         super().__init__()
