@@ -344,14 +344,14 @@ def fails(cells: dict[str, Cell], encoding: Encoding = PD_NI) -> str:
 
 def test_formulas_without_structures_cannot_be_learnt():
     message = fails({"pd": None, "ni": None})
-    assert message.startswith("encoding: none of the 2 entries has a structure")
+    assert message.startswith("none of the 2 entries has a structure")
     assert "database.sources" in message
 
 
 def test_a_database_without_binaries_of_the_anion():
     oxide = crystal(4 * CUBE, [PD, 8], [[0, 0, 0], [0.5, 0.5, 0.5]])
     message = fails({"oxide": oxide})
-    assert message.startswith("encoding: domain Pd-H needs at least 2 structures and has 0")
+    assert message.startswith("domain Pd-H needs at least 2 structures and has 0")
     assert "0 fit in 18 atoms of an element, 0 do not; add such structures to database.sources" in message
 
 

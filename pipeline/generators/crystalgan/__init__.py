@@ -5,26 +5,9 @@ makes crystals of three elements, and a second step moves those until they keep 
 Networks are the paper's (:mod:`.dense`) or ours (:mod:`.graph`).
 """
 
-import numpy as np
-import torch
-
-from pipeline.generators.checkpoints import Progress
-from pipeline.generators.crystalgan import adversarial
+from pipeline.generators.crystalgan.adversarial import train
 from pipeline.generators.crystalgan.domains import Encoding, encode
 from pipeline.generators.crystalgan.drawing import draw
 from pipeline.generators.crystalgan.settings import PRESETS, Settings
 
 __all__ = ["PRESETS", "Encoding", "Settings", "draw", "encode", "train"]
-
-
-def train(
-    tensors: dict[str, np.ndarray],
-    *,
-    vocabulary: list[int],
-    settings: Settings,
-    seed: int,
-    device: str,
-    progress: Progress,
-) -> dict[str, torch.Tensor]:
-    """Train and return the weights; see :func:`.adversarial.train`. ``vocabulary`` is not needed."""
-    return adversarial.train(tensors, settings=settings, seed=seed, device=device, progress=progress)

@@ -42,12 +42,19 @@ class Exchange(nn.Module):
 
 
 def train(
-    tensors: dict[str, np.ndarray], *, settings: Settings, seed: int, device: str, progress: Progress
+    tensors: dict[str, np.ndarray],
+    *,
+    vocabulary: list[int],
+    settings: Settings,
+    seed: int,
+    device: str,
+    progress: Progress,
 ) -> dict[str, torch.Tensor]:
     """Train and return the weights, and with them the crystals that drawing starts from.
 
     Args:
         tensors: Columns of the encoding, N rows each.
+        vocabulary: Not used: the tensors say their elements.
         settings: See :class:`Settings`.
         seed: Of weights, swaps and the order of examples.
         device: ``cpu`` or ``cuda``.

@@ -217,7 +217,7 @@ def _library(entries: pa.Table, encoding: Encoding) -> _Library:
     with_cell = entries.filter(entries[LATTICE.name].is_valid())
     if len(with_cell) == 0:
         raise ValueError(
-            f"encoding: none of the {len(entries)} entries has a structure, which this generator learns from; add "
+            f"none of the {len(entries)} entries has a structure, which this generator learns from; add "
             "structures to database.sources (kind: structures, or `structures:` of a table)"
         )
     compositions = Compositions.from_table(with_cell)
@@ -233,7 +233,7 @@ def _library(entries: pa.Table, encoding: Encoding) -> _Library:
             continue
         if not (np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all()):
             raise ValueError(
-                f"encoding: entry '{id_}': its lattice or coordinates hold values that are not finite; mend its "
+                f"entry '{id_}': its lattice or coordinates hold values that are not finite; mend its "
                 f"columns {[field.name for field in CELL_COLUMNS]} or leave the entry out"
             )
         if encoding.setting == "reduced":
@@ -273,7 +273,7 @@ def _domain(symbol: str, library: _Library, encoding: Encoding, relaxer: "Relaxe
     lost = "".join(f", {n} {reason}" for reason, n in dropped.items())
     if len(taken) < LEAST:
         raise ValueError(
-            f"encoding: domain {name} needs at least {LEAST} structures and has {len(taken)}: of the database's "
+            f"domain {name} needs at least {LEAST} structures and has {len(taken)}: of the database's "
             f"binaries of {encoding.anion} with a metal and a structure, {len(library.binaries)} fit in {SLOTS} atoms "
             f"of an element, {library.n_large} do not{lost}; add such structures to database.sources"
         )
