@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from pipeline.composition import Compositions
 from pipeline.tables import column
 
 if TYPE_CHECKING:
@@ -107,6 +108,13 @@ def from_table(table: pa.Table) -> list[Cell | None]:
         else None
         for lattice, sites, coordinates in zip(lattices, elements, fractional, strict=True)
     ]
+
+
+def compositions_of(cells: Sequence[Cell]) -> Compositions:
+    """Reduced compositions of cells, in order."""
+    counted = [np.unique(cell.elements, return_counts=True) for cell in cells]
+    amounts = [dict(zip(elements.tolist(), counts.tolist(), strict=True)) for elements, counts in counted]
+    return Compositions.from_dicts(amounts).reduced()
 
 
 def minimum_distance(cell: Cell) -> float:

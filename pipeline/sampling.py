@@ -83,7 +83,7 @@ def draw(
     Args:
         generator_path: Weights with their metadata.
         vocabulary_path: Elements of the generator's columns.
-        drawn_path: Gets the distinct compositions, ordered by partition.
+        drawn_path: Gets the distinct samples, ordered by partition.
         counts_path: Gets JSON: how many were drawn, ambiguous, empty.
         n_samples: Draws of all jobs together; the last block is shorter where it must be.
         block_size: Draws of one block.

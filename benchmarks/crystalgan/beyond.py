@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.crystalgan.data import Known, reduced_formula
-from benchmarks.crystalgan.evaluate import GATE, groups
+from benchmarks.crystalgan.evaluate import GATE, groups, ternaries
 from benchmarks.crystalgan.hull import NEAR_HULL_EV_PER_ATOM, Hull
 from benchmarks.crystalgan.relaxing import relax_all
 from pipeline.cells import Cell
-from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.structures.assign import same_crystal
 from pipeline.structures.relax import Relaxed
 from pipeline.structures.volume import too_close
@@ -50,8 +49,7 @@ def look_beyond(
         and ``near_hull_and_new`` (of the distinct), ``rediscovered`` (different crystals of Materials Project found);
         and the distinct crystals, lowest hull distance first.
     """
-    wanted = {ATOMIC_NUMBERS[symbol] for symbol in symbols}
-    ternary = [cell for cell in cells if set(cell.elements.tolist()) == wanted]
+    ternary = ternaries(cells, symbols)
     passing = [cell for cell in ternary if not too_close(cell, GATE)]
     results = [result for result in relax_all(passing, path, processes, what) if isinstance(result, Relaxed)]
     found = distinct_crystals(results, hull, lambda cell: _known_id(cell, known))

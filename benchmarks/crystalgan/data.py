@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from pipeline.cells import CELL_COLUMNS, Cell, from_table
-from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
+from pipeline.cells import CELL_COLUMNS, Cell, compositions_of, from_table
+from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS
 from pipeline.database.cleaning import Cleaning
 from pipeline.database.schema import ENTRIES
 from pipeline.database.stage import clean_rows, read_rows
@@ -99,9 +98,7 @@ class Known:
 
 def reduced_formula(cell: Cell) -> str:
     """As the database stage writes it, elements by electronegativity."""
-    numbers, counts = np.unique(cell.elements, return_counts=True)
-    one = Compositions.from_dicts([dict(zip(numbers.tolist(), counts.tolist(), strict=True))]).reduced()
-    return one.formulas().to_pylist()[0]
+    return compositions_of([cell]).formulas().to_pylist()[0]
 
 
 def _numbers(symbols: Iterable[str]) -> frozenset[int]:

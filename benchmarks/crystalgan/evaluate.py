@@ -26,8 +26,7 @@ def measure(cells: Sequence[Cell], symbols: Sequence[str]) -> dict[str, int]:
         ternaries with such a contact; ``distinct_after_gate``: different crystals that obey and pass the gate.
     """
     anion = ATOMIC_NUMBERS[symbols[-1]]
-    wanted = {ATOMIC_NUMBERS[symbol] for symbol in symbols}
-    ternary = [cell for cell in cells if set(cell.elements.tolist()) == wanted]
+    ternary = ternaries(cells, symbols)
     obeying = [cell for cell in ternary if obeys(cell, anion)]
     passing = [cell for cell in ternary if not too_close(cell, GATE)]
     return {
@@ -64,6 +63,12 @@ def anion_contacts(cell: Cell, anion: int, factor: float) -> int:
     is_anion = cell.elements == anion
     close = (distance_matrix(cell, within=limits.max()) < limits) & is_anion[:, None] & ~is_anion
     return int(close.sum())
+
+
+def ternaries(cells: Sequence[Cell], symbols: Sequence[str]) -> list[Cell]:
+    """Those of the cells that hold just these elements."""
+    wanted = {ATOMIC_NUMBERS[symbol] for symbol in symbols}
+    return [cell for cell in cells if set(cell.elements.tolist()) == wanted]
 
 
 def of_pair(cells: Sequence[Cell], symbols: Sequence[str]) -> list[Cell]:

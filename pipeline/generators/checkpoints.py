@@ -169,11 +169,11 @@ class Progress:
             print(f"{self.path} is of other code, settings or data: training starts afresh", file=sys.stderr)
             return
         for name, part in self._state.items():
-            _load(part, _under(name, tensors))
+            _load(part, under(name, tensors))
         self.history, self._step = about["history"], about["step"]
         self._recorded = [{name: torch.tensor(value) for name, value in row.items()} for row in about["recorded"]]
-        self._random_at_step = _under("random", tensors)
-        _set_random(_under("random_at_epoch", tensors) if self._step else self._random_at_step)
+        self._random_at_step = under("random", tensors)
+        _set_random(under("random_at_epoch", tensors) if self._step else self._random_at_step)
         if "samples/size" in tensors:
             kept = Compositions(
                 tensors["samples/offsets"].numpy(),
@@ -222,7 +222,8 @@ def _set_random(states: dict[str, torch.Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def _under(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def under(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with ``name`` and a slash, without it."""
     prefix = f"{name}/"
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 

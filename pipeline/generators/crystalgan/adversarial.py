@@ -72,7 +72,7 @@ def train(
     kept = {f"domains/{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
     if settings.method == "gan":
         return weights_of(_noise_gan(data, settings, progress)) | kept
-    steps = nn.ModuleList(Exchange(networks) for _ in range(2 if settings.method == "crystalgan" else 1)).to(device)
+    steps = steps_of(settings).to(device)
     state = {"steps": steps}
     for index, step in enumerate(steps):
         optimizers = _optimizers(step.generators, step.critics, settings)
@@ -94,6 +94,12 @@ def train(
 def networks_of(settings: Settings) -> ModuleType:
     """The module of the networks."""
     return {"dense": dense, "graph": graph}[settings.networks]
+
+
+def steps_of(settings: Settings) -> nn.ModuleList:
+    """New networks of the steps that the method has."""
+    networks = networks_of(settings)
+    return nn.ModuleList(Exchange(networks) for _ in range(2 if settings.method == "crystalgan" else 1))
 
 
 def prepared(data: Domains, settings: Settings) -> Domains:
@@ -145,17 +151,13 @@ def _update(
     weights = settings.adversarial_weight, settings.reconstruction_weight, settings.geometry_weight
     losses = zip(weights, figures.values(), strict=False)  # without the last figure, which is none
     generator_loss = len(batch) * sum(weight * loss for weight, loss in losses)
-    optimizers["generator_step"].zero_grad()
-    generator_loss.backward()
-    optimizers["generator_step"].step()
+    _descend(optimizers["generator_step"], generator_loss)
     critic_loss = 0.0
     for side, there in enumerate(translated):
         critic = step.critics[1 - side]
         critic_loss = critic_loss + softplus(-critic(batch[1 - side])).mean()
         critic_loss = critic_loss + softplus(critic(there.detached())).mean()
-    optimizers["critic_step"].zero_grad()
-    critic_loss.backward()
-    optimizers["critic_step"].step()
+    _descend(optimizers["critic_step"], critic_loss)
     return {"generator_loss": generator_loss, "critic_loss": critic_loss, **figures}
 
 
@@ -188,6 +190,12 @@ def _optimizers(generator: nn.Module, critic: nn.Module, settings: Settings) -> 
     }
 
 
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Module:
     """The standard GAN of table II: noise to tensors of both domains together."""
     device = data[0].lattice.device
@@ -202,13 +210,9 @@ def _noise_gan(data: Domains, settings: Settings, progress: Progress) -> nn.Modu
             fake = imagined(generator, real.triple)
             with frozen(critic):
                 generator_loss = softplus(-critic(fake)).mean()
-            steps["generator_step"].zero_grad()
-            generator_loss.backward()
-            steps["generator_step"].step()
+            _descend(steps["generator_step"], generator_loss)
             critic_loss = softplus(-critic(real)).mean() + softplus(critic(fake.detached())).mean()
-            steps["critic_step"].zero_grad()
-            critic_loss.backward()
-            steps["critic_step"].step()
+            _descend(steps["critic_step"], critic_loss)
             progress.record(generator_loss=generator_loss, critic_loss=critic_loss)
     return generator
 

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.cells import Cell
-from pipeline.composition import Compositions
+from pipeline.cells import Cell, compositions_of
 from pipeline.generators import Batch
+from pipeline.generators.checkpoints import under
 from pipeline.generators.crystalgan import dense
 from pipeline.generators.crystalgan.adversarial import (
     Domains,
-    Exchange,
     imagined,
     networks_of,
     prepared,
+    steps_of,
     transferred,
 )
 from pipeline.generators.crystalgan.crystals import Crystals, cell_of, domains
@@ -34,23 +34,17 @@ def draw(
     The sources of a domain take turns in random order, none twice before all were taken. Outputs that are no crystal
     (no atom, no volume, not finite) are left out and counted as empty.
     """
-    networks = networks_of(settings)
-    kept = {name.removeprefix("domains/"): value.numpy() for name, value in weights.items() if "domains/" in name}
+    kept = {name: value.numpy() for name, value in under("domains", weights).items()}
     data = prepared(domains(kept, device), settings)
-    weights = {name: value for name, value in weights.items() if "domains/" not in name}
+    weights = {name: value for name, value in weights.items() if not name.startswith("domains/")}
     with torch.random.fork_rng(), torch.inference_mode():
-        if settings.method == "gan":
-            generator = dense.Generator(dense.NOISE)
-        else:
-            generator = nn.ModuleList(Exchange(networks) for _ in range(2 if settings.method == "crystalgan" else 1))
+        generator = dense.Generator(dense.NOISE) if settings.method == "gan" else steps_of(settings)
         generator.load_state_dict(weights)
         generator.to(device).eval()
         torch.manual_seed(seed)
         cells = [cell for crystals in _outputs(generator, data, n, settings) for cell in _cells(crystals, settings)]
     found = [cell for cell in cells if cell is not None]
-    amounts = [dict(zip(*np.unique(cell.elements, return_counts=True), strict=True)) for cell in found]
-    compositions = Compositions.from_dicts([{int(z): int(k) for z, k in row.items()} for row in amounts]).reduced()
-    return Batch(compositions, n, 0, n - len(found), found)
+    return Batch(compositions_of(found), n, 0, n - len(found), found)
 
 
 def _outputs(generator: nn.Module, data: Domains, n: int, settings: Settings) -> Iterator[Crystals]:
