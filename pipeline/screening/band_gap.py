@@ -11,7 +11,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from pipeline.screening import boosting
+from pipeline import boosting
 from pipeline.screening.interval import COVERAGE
 
 METHOD = """132 Magpie features (Ward et al. 2016, doi:10.1038/npjcompumats.2016.28) into LightGBM: a classifier of gaps

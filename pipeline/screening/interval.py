@@ -14,7 +14,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from pipeline.screening import boosting
+from pipeline import boosting
 
 COVERAGE = 0.9
 SMALLEST_SCALE_EV = 0.01

@@ -194,7 +194,8 @@ def _band_gap(
 ):
     from sklearn.metrics import roc_auc_score
 
-    from pipeline.screening import band_gap, boosting
+    from pipeline import boosting
+    from pipeline.screening import band_gap
 
     options = band_gap.BandGapTraining(**settings.band_gap)
     train, validation, test = ((magpie(piece.compositions), piece.values) for piece in sets)

@@ -376,7 +376,7 @@ CHILD = """
 import gzip, random, sys
 from pathlib import Path
 import numpy as np
-from pipeline.screening import boosting
+from pipeline import boosting
 from tests.faults.test_fuzz import boosters
 path, n, refused = Path(sys.argv[1]), int(sys.argv[2]), 0
 features_NF = np.random.default_rng(0).normal(size=(20, 133))

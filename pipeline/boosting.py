@@ -8,7 +8,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from pipeline.screening.trees import check
+from pipeline.trees import check
 
 MAX_MODEL_BYTES = 1 << 28  # the largest that is shipped takes 7 MB
 COMMON = {
