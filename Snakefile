@@ -92,7 +92,7 @@ rule screening:
 
 rule structures:
     input:
-        rules.build_structures.output,
+        rules.judge.output,
 
 
 rule export:

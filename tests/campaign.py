@@ -30,7 +30,10 @@ OVERLAY = {
     },
     "sampling": {"n_samples": 4000, "block_size": 1000},
     "screening": {"select": {"n_selected": 60}},
-    "structures": {"build": {"n_structures": 5, "relaxation": "none"}},
+    "structures": {
+        "build": {"n_candidates": 5, "max_structures_per_formula": 2},
+        "relax": {"max_steps": 2},
+    },
 }
 
 

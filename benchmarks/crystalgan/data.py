@@ -47,7 +47,7 @@ def materials_project(data: Path, work: Path) -> pa.Table:
     path = folder / "rows.parquet"
     if not path.exists():
         _rows(data / "mp" / "mp_structures.jsonl.gz", folder)
-    return read(path, ENTRIES, ["id", "formula", "elements", *(field.name for field in CELL_COLUMNS)])
+    return read(path, ENTRIES, ["id", "formula", "elements", "counts", *(field.name for field in CELL_COLUMNS)])
 
 
 def _source(path: Path) -> dict:

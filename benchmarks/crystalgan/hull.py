@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.crystalgan.relaxing import relax_all
-from pipeline.cells import Cell
-from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS
+from pipeline.cells import Cell, compositions_of
+from pipeline.composition import ATOMIC_NUMBERS
+from pipeline.structures import hull
+from pipeline.structures.references import ground_state
 from pipeline.structures.relax import Relaxed
 from pipeline.structures.symmetry import primitive
 
@@ -28,20 +30,14 @@ class Hull:
     """
 
     def __init__(self, symbols: Sequence[str], cells: Sequence[Cell], energies_ev_per_atom: Sequence[float]) -> None:
-        from pymatgen.analysis.phase_diagram import PhaseDiagram
-
-        present = {int(cell.elements[0]) for cell in cells if len(set(cell.elements.tolist())) == 1}
-        missing = [symbol for symbol in symbols if ATOMIC_NUMBERS[symbol] not in present]
-        if missing:
-            raise ValueError(
-                f"hull of {'-'.join(symbols)}: no reference energy of {', '.join(missing)}; add a crystal of each"
-            )
-        entries = [_entry(cell, energy) for cell, energy in zip(cells, energies_ev_per_atom, strict=True)]
-        self._diagram = PhaseDiagram(entries)
+        self._hull = hull.Hull(compositions_of(cells), energies_ev_per_atom)
+        self._hull.diagram([ATOMIC_NUMBERS[symbol] for symbol in symbols])
 
     def distance(self, cell: Cell, energy_ev_per_atom: float) -> float:
         """Energy above the hull in eV/atom; negative below it, as no reference is."""
-        return float(self._diagram.get_e_above_hull(_entry(cell, energy_ev_per_atom), allow_negative=True))
+        elements, counts = np.unique(cell.elements, return_counts=True)
+        found = self._hull.distance(elements.tolist(), counts.tolist(), energy_ev_per_atom)
+        return found.energy_above_hull_ev_per_atom
 
 
 def references(symbols: Sequence[str], known: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -55,19 +51,15 @@ def references(symbols: Sequence[str], known: Sequence[Cell]) -> tuple[list[Cell
         The cells, and symbols of elements without a known crystal: these get the ground state of ASE's
         ``reference_states``, where it is a metal's simple lattice.
     """
-    from ase.build import bulk
-
     cells = [primitive(cell, SYMPREC_ANGSTROM) or cell for cell in known]
     present = {int(cell.elements[0]) for cell in cells if len(set(cell.elements.tolist())) == 1}
     added = []
     for symbol in symbols:
         if ATOMIC_NUMBERS[symbol] not in present:
-            try:
-                atoms = bulk(symbol)
-            except (RuntimeError, ValueError):
-                continue  # the hull names it
-            cells.append(Cell(np.array(atoms.cell), atoms.numbers.astype(np.uint8), atoms.get_scaled_positions()))
-            added.append(symbol)
+            cell = ground_state(symbol)
+            if cell is not None:  # or the hull names it
+                cells.append(cell)
+                added.append(symbol)
     return cells, added
 
 
@@ -99,12 +91,3 @@ def hull_of(symbols: Sequence[str], known: Sequence[Cell], path: Path, processes
         "of_all_elements_near_hull": sum(distance <= NEAR_HULL_EV_PER_ATOM for distance in distances),
     }
     return hull, about
-
-
-def _entry(cell: Cell, energy_ev_per_atom: float):
-    from pymatgen.analysis.phase_diagram import PDEntry
-    from pymatgen.core import Composition
-
-    numbers, counts = np.unique(cell.elements, return_counts=True)
-    composition = Composition({SYMBOLS[z - 1]: int(n) for z, n in zip(numbers, counts, strict=True)})
-    return PDEntry(composition, energy_ev_per_atom * len(cell.elements))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import spglib
 
 from benchmarks.crystalgan.beyond import Crystal
 from pipeline.cells import Cell
 from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.generators.crystalgan.geometry import D1_ANGSTROM, D2_ANGSTROM, like_distances
+from pipeline.report.crystals import closed, presentable
 from pipeline.structures.symmetry import symmetry
 from pipeline.structures.volume import covalent_radii
 
@@ -19,7 +19,6 @@ SYMPREC_ANGSTROM = 0.1  # of relaxed cells, whose last hundredths of an angstrom
 _MOST_ANGSTROM = 6.0  # of the axis; farther neighbours are counted in its last bin
 _COLOURS = ("#e28743", "#4a7fb5", "#ffffff")  # of A, B and the anion
 _DPI = 100
-_NEEDLE = 6  # times as long as wide
 
 
 def draw_distances(path: Path, crystals: dict[str, Sequence[Cell]], anion: str) -> None:
@@ -71,7 +70,7 @@ def draw_crystals(path: Path, crystals: Sequence[Crystal], symbols: Sequence[str
     figure, panels = plt.subplots(1, len(crystals), figsize=(2.6 * len(crystals), 3.5), squeeze=False)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1, top=0.8, wspace=0.08)
     for place, (panel, crystal) in enumerate(zip(panels[0], crystals, strict=True)):
-        cell = _closed(_conventional(crystal.relaxed.cell))
+        cell = closed(presentable(crystal.relaxed.cell, SYMPREC_ANGSTROM))
         atoms = Atoms(cell.elements, scaled_positions=cell.fractional, cell=cell.lattice)
         radii = 0.5 * covalent_radii()[cell.elements]
         colours_of_sites = [colours[int(z)] for z in cell.elements]
@@ -90,32 +89,6 @@ def draw_crystals(path: Path, crystals: Sequence[Crystal], symbols: Sequence[str
     ]
     figure.legend(handles=marks, loc="lower center", ncols=len(marks), frameon=False)
     _save(figure, path)
-
-
-def _conventional(cell: Cell) -> Cell:
-    """The conventional cell, or the cell itself where there is none or a needle; its largest atom at the origin."""
-    found = spglib.standardize_cell(
-        (cell.lattice, cell.fractional, cell.elements.astype(int)), symprec=SYMPREC_ANGSTROM
-    )
-    lengths = np.linalg.norm(found[0] if found else cell.lattice, axis=1)
-    if found and lengths.max() < _NEEDLE * lengths.min():
-        cell = Cell(found[0], found[2].astype(np.uint8), found[1])
-    largest = np.argmax(covalent_radii()[cell.elements])
-    return Cell(cell.lattice, cell.elements, cell.fractional - cell.fractional[largest])
-
-
-def _closed(cell: Cell) -> Cell:
-    """The cell with the images of the atoms on its corners, edges and faces, so that the picture shows it whole."""
-    elements, places = [], []
-    for element, place in zip(cell.elements, cell.fractional, strict=True):
-        place = np.where(place % 1 > 1 - 0.02, place % 1 - 1, place % 1)
-        on_face = np.flatnonzero(np.abs(place) < 0.02)
-        for shift in np.ndindex(*[2] * len(on_face)):
-            image = place.copy()
-            image[on_face] += shift
-            elements.append(element)
-            places.append(image)
-    return Cell(cell.lattice, np.array(elements, np.uint8), np.array(places))
 
 
 def _subscripts(formula: str) -> str:

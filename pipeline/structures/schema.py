@@ -1,4 +1,4 @@
-"""Tables and settings of the structures stage."""
+"""Tables and settings of the structures stage: what it reads, what is built, and what is handed over."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pipeline.composition import COUNTS, ELEMENTS
 from pipeline.structures.template_schema import SOURCES
 from pipeline.tables import Table, column
 
-RELAXATIONS = ("none", "chgnet")
+ORIGINS = ("template", "generator", "random")
 
 _UNSCORED = "not predicted"
 _WIDTH = "half-width of its 90 % interval"
@@ -41,77 +41,134 @@ SELECTED = Table(
 )
 
 _NONE = "no structure"
-_NO_TEMPLATE = "no structure, or the generator's own"
+_NO_TEMPLATE = "no structure, or one that is not from a template"
 _UNRELAXED = "not relaxed"
-STRUCTURES = Table(
-    "structures",
-    (
-        column("id", pa.string(), "reduced formula, with a hash of the cell where there is one"),
-        column("formula", pa.string(), "reduced formula"),
-        column("rank", pa.int32(), "place in the screening stage's ranking, 1 the best"),
-        *CARRIED,
-        column("template_id", pa.string(), "template that the sites come from", null=_NO_TEMPLATE),
-        column("template_source", pa.string(), f"one of {', '.join(SOURCES)}", null=_NO_TEMPLATE),
-        column("template_label", pa.string(), "AFLOW prototype label, or id of the database entry", null=_NO_TEMPLATE),
-        column("template_formula", pa.string(), "formula of the template's reference crystal", null=_NO_TEMPLATE),
-        column("substitution_similarity", pa.float64(), "0 to 1: likeness of the elements", null=_NO_TEMPLATE),
-        column("volume_method", pa.string(), "dls, dls_bounded or covalent_radii", null=_NO_TEMPLATE),
-        column("space_group_number", pa.int32(), "of the cell exported, 1 to 230, by spglib", null=_NONE),
-        column("space_group_symbol", pa.string(), "Hermann-Mauguin", null=_NONE),
-        column("n_sites", pa.int32(), "sites of the cell", null=_NONE),
-        column("volume_a3_per_atom", pa.float64(), "volume of the cell exported", null=_NONE),
-        column("minimum_distance_angstrom", pa.float64(), "shortest periodic distance between sites", null=_NONE),
-        *CELL_COLUMNS,
-        column("relaxed", pa.bool_(), "whether the cell was relaxed", null=_NONE),
-        column("chgnet_energy_ev_per_atom", pa.float64(), "CHGNet's energy of the relaxed cell", null=_UNRELAXED),
-        column("relaxation_volume_ratio", pa.float64(), "volume after over volume before", null=_UNRELAXED),
-        column("relaxation_steps", pa.int32(), "steps taken", null=_UNRELAXED),
-        column("maximum_force_ev_per_angstrom", pa.float64(), "largest force on an atom", null=_UNRELAXED),
-        column("converged", pa.bool_(), "whether forces and stress came below the limit", null=_UNRELAXED),
-        column("space_group_number_before", pa.int32(), "of the cell before relaxation", null=_UNRELAXED),
-        column("rejected_by", pa.string(), "reason why the candidate is not exported", null="it is exported"),
+_NO_HULL = "not relaxed, or an element has no reference"
+REJECTED_BY = column("rejected_by", pa.string(), "reason why the candidate is not exported", null="it is exported")
+_CANDIDATE = (
+    column("id", pa.string(), "reduced formula, with a hash of the cell where there is one"),
+    column("formula", pa.string(), "reduced formula"),
+    column("rank", pa.int32(), "place in the screening stage's ranking, 1 the best"),
+    *CARRIED,
+    column("origin", pa.string(), f"where the sites come from: one of {', '.join(ORIGINS)}", null=_NONE),
+    column("template_id", pa.string(), "template that the sites come from", null=_NO_TEMPLATE),
+    column("template_source", pa.string(), f"one of {', '.join(SOURCES)}", null=_NO_TEMPLATE),
+    column("template_label", pa.string(), "AFLOW prototype label, or id of the database entry", null=_NO_TEMPLATE),
+    column("template_formula", pa.string(), "formula of the template's reference crystal", null=_NO_TEMPLATE),
+    column(
+        "prototype", pa.string(), "anonymous formula, space group number, Wyckoff letters by element", null=_NO_TEMPLATE
+    ),
+    column("template_rank", pa.int32(), "place among the templates of the formula, 1 the best", null=_NO_TEMPLATE),
+    column(
+        "template_probability",
+        pa.float64(),
+        "0 to 1: how often a stable compound whose best template was as likely had its crystal",
+        null=_NO_TEMPLATE,
+    ),
+    column("volume_method", pa.string(), "dls, dls_bounded or covalent_radii", null=_NO_TEMPLATE),
+)
+
+# A row for each structure to relax, and one with its reason for each candidate without.
+BUILT = Table("built", (*_CANDIDATE, *CELL_COLUMNS, REJECTED_BY))
+
+# The rows of BUILT with what became of them in relaxation; their cell is the relaxed one where there is one.
+RELAXATION = (
+    column("relaxed", pa.bool_(), "whether the cell was relaxed", null=_NONE),
+    column("potential", pa.string(), "what relaxed it, with its version", null=_UNRELAXED),
+    column("energy_ev_per_atom", pa.float64(), "the potential's energy of the relaxed cell", null=_UNRELAXED),
+    column("relaxation_volume_ratio", pa.float64(), "volume after over volume before", null=_UNRELAXED),
+    column("relaxation_steps", pa.int32(), "steps taken", null=_UNRELAXED),
+    column("maximum_force_ev_per_angstrom", pa.float64(), "largest force on an atom", null=_UNRELAXED),
+    column("maximum_stress_gpa", pa.float64(), "largest component of the cell's stress, by size", null=_UNRELAXED),
+    column("converged", pa.bool_(), "whether forces and stress came below the limit", null=_UNRELAXED),
+    column("space_group_number_before", pa.int32(), "of the cell before relaxation", null=_UNRELAXED),
+)
+RELAXED = Table("relaxed", (*_CANDIDATE, *CELL_COLUMNS, *RELAXATION, REJECTED_BY))
+
+GEOMETRY = (
+    column("space_group_number", pa.int32(), "of the cell exported, 1 to 230, by spglib", null=_NONE),
+    column("space_group_symbol", pa.string(), "Hermann-Mauguin", null=_NONE),
+    column("n_sites", pa.int32(), "sites of the cell", null=_NONE),
+    column("volume_a3_per_atom", pa.float64(), "volume of the cell exported", null=_NONE),
+    column("density_g_per_cm3", pa.float64(), "mass over volume of the cell exported", null=_NONE),
+    column("minimum_distance_angstrom", pa.float64(), "shortest periodic distance between sites", null=_NONE),
+    column(
+        "minimum_distance_ratio",
+        pa.float64(),
+        "shortest distance in units of the sum of the two covalent radii",
+        null=_NONE,
+    ),
+    column(
+        "global_instability_index_vu",
+        pa.float64(),
+        "root mean square of bond valence sum less oxidation state, in valence units",
+        null="no structure, or no oxidation states",
     ),
 )
+STABILITY = (
+    column(
+        "energy_above_hull_ev_per_atom",
+        pa.float64(),
+        "to the convex hull of the references, negative below all of them",
+        null=_NO_HULL,
+    ),
+    column("decomposition", pa.string(), "the phases of the hull below or around the candidate", null=_NO_HULL),
+    column("n_hull_references", pa.int32(), "references within the candidate's chemical system", null=_NO_HULL),
+    column("hull_source", pa.string(), "energies and databases of the references", null=_NO_HULL),
+    column("energy_rank", pa.int32(), "1 the lowest in energy of its formula", null=_UNRELAXED),
+    column(
+        "structure_rank",
+        pa.int32(),
+        "1 the most probable of its formula, template probability and energy weighed together",
+        null="fell before it was compared",
+    ),
+    column("matches", pa.string(), "id of the database's crystal or of the candidate that it is", null="it is neither"),
+)
+STRUCTURES = Table("structures", (*_CANDIDATE, *GEOMETRY, *CELL_COLUMNS, *RELAXATION, *STABILITY, REJECTED_BY))
 
 
 @dataclass(frozen=True)
-class StructureSettings:
-    """How candidates become structures.
+class BuildSettings:
+    """How candidates become structures to relax.
 
     Attributes:
-        n_structures: Candidates to find a structure of; the stage stops there. A crystal from the generator is one
-            candidate, so that this many structures are kept; a formula may have several structures.
-        max_structures_per_formula: Distinct structures kept of one formula, whether on templates or from the generator.
-        max_attempts: Template assignments tried for one formula, the most similar first.
-        min_similarity: Assignments less similar are not tried (0 to 1). For known stable crystals whose own formula was
-            held back, the right prototype came first for 397 of 597 with the rest of their database as templates (82 %
-            above 0.9, 4 of 26 below 0.5), and for 46 of 455 with AFLOW alone (11 of 20 above 0.9, 5 % below 0.5). The
-            method was chosen on crystals of the same database. ``tests/science/test_structures_held_back.py`` prints
-            this.
+        n_candidates: Candidates to build structures of, the best ranked first; those without a structure do not count.
+        max_structures_per_formula: Structures of one formula: its most probable templates, or the generator's crystals.
+        min_template_probability: Less probable templates are left out (0 to 1).
         min_distance_factor: A pair of atoms nearer than this times the sum of their covalent radii rejects a cell; 0.7
             would reject 3 in 1,000 of the known stable crystals.
-        symprec_angstrom: Tolerance of the space groups reported.
-        relaxation: ``none`` or ``chgnet``.
-        n_relaxed: Relaxations started, the best ranked first; the rest keep the cell that they have.
-        max_steps: Relaxation steps.
-        fmax_ev_per_angstrom: Relaxation ends when no force is larger.
-        max_relaxed_atoms: Larger cells are not relaxed.
-        max_volume_ratio: A relaxed cell that grew or shrank by more is rejected.
+        n_random: Symmetric random structures (PyXtal) of a formula that no template fits.
+        max_random_sites: Largest cell of these.
     """
 
-    n_structures: int = 100
-    max_structures_per_formula: int = 1
-    max_attempts: int = 20
-    min_similarity: float = 0.3
+    n_candidates: int = 100
+    max_structures_per_formula: int = 5
+    min_template_probability: float = 0.01
     min_distance_factor: float = 0.7
-    symprec_angstrom: float = 0.01
-    relaxation: str = "none"
-    n_relaxed: int = 20
-    max_steps: int = 100
-    fmax_ev_per_angstrom: float = 0.1
-    max_relaxed_atoms: int = 40
-    max_volume_ratio: float = 2.0
+    n_random: int = 0
+    max_random_sites: int = 20
 
-    def __post_init__(self):
-        if self.relaxation not in RELAXATIONS:
-            raise ValueError(f"structures.relaxation: '{self.relaxation}'; choose from {list(RELAXATIONS)}")
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Which structures are handed over.
+
+    Attributes:
+        max_per_formula: Distinct structures of one formula, the most probable first.
+        energy_scale_ev_per_atom: Energy that weighs as much as a factor e in the template's probability; 0 goes by
+            energy alone. A potential that errs by about this much cannot tell polymorphs nearer to each other, but the
+            templates' chemistry can: ``docs/structures.md`` measures both.
+        max_energy_above_hull_ev_per_atom: None hands over whatever its distance.
+        max_global_instability_index_vu: None does not look at bond valences.
+        min_packing: Least share of the cell's volume in spheres of the covalent radii.
+        max_packing: Largest.
+        symprec_angstrom: Tolerance of the space groups reported.
+    """
+
+    max_per_formula: int = 1
+    energy_scale_ev_per_atom: float = 0.05
+    max_energy_above_hull_ev_per_atom: float | None = None
+    max_global_instability_index_vu: float | None = None
+    min_packing: float = 0.1
+    max_packing: float = 1.3
+    symprec_angstrom: float = 0.01

@@ -1,9 +1,13 @@
 """Space groups and primitive cells, by spglib."""
 
+import os
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+
+os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what it cannot find is answered by None
+
 import spglib
 
 from pipeline.cells import Cell
@@ -26,7 +30,16 @@ def symmetry(cell: Cell, symprec_angstrom: float) -> Symmetry | None:
 
 def primitive(cell: Cell, symprec_angstrom: float) -> Cell | None:
     """The primitive cell in spglib's standard setting, idealised; None where spglib fails."""
-    found = _quietly(spglib.standardize_cell, cell, to_primitive=True, symprec=symprec_angstrom)
+    return _standardised(cell, symprec_angstrom, to_primitive=True)
+
+
+def conventional(cell: Cell, symprec_angstrom: float) -> Cell | None:
+    """The conventional cell in spglib's standard setting, idealised; None where spglib fails."""
+    return _standardised(cell, symprec_angstrom, to_primitive=False)
+
+
+def _standardised(cell: Cell, symprec_angstrom: float, to_primitive: bool) -> Cell | None:
+    found = _quietly(spglib.standardize_cell, cell, to_primitive=to_primitive, symprec=symprec_angstrom)
     return found and Cell(np.ascontiguousarray(found[0]), found[2].astype(np.uint8), np.ascontiguousarray(found[1]))
 
 

@@ -27,7 +27,8 @@ from pipeline.filtering.schema import FILTERED
 from pipeline.sampling import DRAWN, SAMPLES
 from pipeline.screening.schema import PREDICTED
 from pipeline.screening.select import SCREENED, SELECTED
-from pipeline.structures.schema import STRUCTURES
+from pipeline.structures.reference_schema import REFERENCES
+from pipeline.structures.schema import BUILT, RELAXED, STRUCTURES
 from pipeline.structures.template_schema import TEMPLATES
 from pipeline.training.stage import EPOCH_SAMPLES
 from tests.faults.stage import complaint, cut_power, differences, mend, when_there
@@ -48,6 +49,9 @@ TABLES = {
     "screening/screened/part-0000.parquet": SCREENED,
     "screening/selected.parquet": SELECTED,
     "structures/templates.parquet": TEMPLATES,
+    "structures/built.parquet": BUILT,
+    "structures/relaxed.parquet": RELAXED,
+    "structures/references.parquet": REFERENCES,
     "structures/structures.parquet": STRUCTURES,
 }
 

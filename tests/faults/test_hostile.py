@@ -26,13 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import boosting
 from pipeline.cells import Cell, minimum_distance
 from pipeline.composition import Compositions
 from pipeline.database import archives, stage
 from pipeline.database.records import FREE_UNPACKED, MAX_RECORD
 from pipeline.database.sources import read_source
 from pipeline.sampling import draw
-from pipeline.screening import boosting, elemnet
+from pipeline.screening import elemnet
 from pipeline.screening.models import BAND_GAP, read_description
 from pipeline.screening.predict import band_gaps, formation_energies
 from tests.campaign import OVERLAY, Campaign
@@ -639,7 +640,12 @@ def test_ids_through_all_stages_up_to_the_report(root, tmp_path, trials, record)
     overlay = campaign.overlay(
         "hostile.yaml",
         database={"sources": [OVERLAY["database"]["sources"][0] | {"structures": "cells.jsonl"}]},
-        structures={"templates": {"sources": ["database"]}, "build": {"n_structures": 20, "min_similarity": 0.0}},
+        structures={
+            "templates": {"sources": ["database"]},
+            "build": {"n_candidates": 20, "min_template_probability": 0.0},
+            "relax": {"potential": "none"},
+            "hull": {"source": "database"},
+        },
     )
     outside = set(tmp_path.parent.iterdir())
     said = campaign.run(overlay=overlay)

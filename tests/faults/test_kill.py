@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 GROUP = "Killed at a random moment"
 RULES = (
     "read_rows clean_rows hold_out encode train autoencode draw collect filter pass_rates filter_history predict "
-    "select_candidates templates build_structures export_folder write_report"
+    "select_candidates templates build_structures relax references judge export_folder write_report"
 ).split()
 QUICK = "export_folder"
 

@@ -35,10 +35,14 @@ OVERLAY = {
     },
     "structures": {
         "templates": {"sources": ["aflow"]},
-        "build": {"n_structures": 5, "max_structures_per_formula": 3, "relaxation": "none"},
+        "build": {"n_candidates": 5, "max_structures_per_formula": 3},
+        "relax": {"potential": "none"},
+        "hull": {"source": "none"},
+        "judge": {"max_per_formula": 3},
     },
 }
-AFTER_SELECTION = {"select_candidates", "build_structures", "export_folder", "write_report"}
+AFTER_BUILDING = {"relax", "references", "judge", "export_folder", "write_report"}
+AFTER_SELECTION = {"select_candidates", "build_structures", *AFTER_BUILDING}
 
 
 def hydrides(folder: Path) -> None:

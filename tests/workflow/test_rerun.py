@@ -7,7 +7,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-AFTER_SELECTION = {"select_candidates", "build_structures", "export_folder", "write_report"}
+AFTER_JUDGEMENT = {"export_folder", "write_report"}
+AFTER_BUILDING = {"relax", "references", "judge", *AFTER_JUDGEMENT}
+AFTER_SELECTION = {"select_candidates", "build_structures", *AFTER_BUILDING}
 NOT_OF_THE_GENERATOR = {"read_rows", "clean_rows", "hold_out", "autoencode", "templates"}
 
 
@@ -32,6 +34,18 @@ def test_a_cutoff_reruns_selection_and_what_follows(campaign):
     overlay = campaign.overlay("cutoff.yaml", screening={"select": {"max_formation_energy_ev_per_atom": -1.0}})
     assert campaign.planned(overlay=overlay) == AFTER_SELECTION
     assert campaign.planned("screening", overlay=overlay) == {"select_candidates"}
+
+
+def test_what_is_handed_over_is_chosen_without_relaxing_again(campaign):
+    """Nor do another input set or another reference set."""
+    judge = campaign.overlay("judge.yaml", structures={"judge": {"max_energy_above_hull_ev_per_atom": 0.1}})
+    assert campaign.planned(overlay=judge) == {"judge", *AFTER_JUDGEMENT}
+    hull = campaign.overlay("hull.yaml", structures={"hull": {"source": "none"}})
+    assert campaign.planned(overlay=hull) == {"references", "judge", *AFTER_JUDGEMENT}
+    relax = campaign.overlay("relax.yaml", structures={"relax": {"max_steps": 3}})
+    assert campaign.planned(overlay=relax) == AFTER_BUILDING
+    inputs = campaign.overlay("inputs.yaml", export={"inputs": []})
+    assert campaign.planned(overlay=inputs) == AFTER_JUDGEMENT
 
 
 def test_a_new_column_in_a_screening_table_trains_nothing(campaign):

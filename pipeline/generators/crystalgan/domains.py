@@ -20,21 +20,26 @@ from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
 from pipeline.generators import Tensors
 from pipeline.generators.crystalgan.crystals import SLOTS
 from pipeline.structures.assign import same_crystal
-from pipeline.structures.schema import RELAXATIONS, StructureSettings
-from pipeline.structures.similarity import coordinates, unlikeness
+from pipeline.structures.ranking import COVALENT, ELECTRONEGATIVITY, coordinates
+from pipeline.structures.relaxation_schema import CHGNET, NONE, RelaxationSettings
 from pipeline.structures.symmetry import primitive
 from pipeline.structures.volume import predicted_volume, too_close
 
 if TYPE_CHECKING:
-    from pipeline.structures.relax import Relaxer
+    from pipeline.structures.potentials import Potential
 
 LEAST = 2  # structures of a domain; from a single one there is no distribution to learn
 SETTINGS = ("reduced", "given")
 _SYMPREC_ANGSTROM = 0.01  # of the primitive cell
 _NIGGLI_TOLERANCE = 1e-5  # spglib's own default
 _OVERLAP = 0.7  # of the sum of covalent radii, as in the structures stage
+# Differences that count as one unit of unlikeness of two metals: our assumption.
+_ELECTRONEGATIVITY_UNIT = 0.5  # Pauling
+_SIZE_UNIT = 0.25  # natural logarithm of the covalent radius
 # After 40 steps 8 of 9 lent Pd-H structures were within 3 % of their volume after 100, after 20 steps 6 of them.
-_RELAXATION = StructureSettings(relaxation="chgnet", n_relaxed=sys.maxsize, max_steps=40, max_relaxed_atoms=2 * SLOTS)
+_RELAXATION = RelaxationSettings(
+    max_steps=40, fmax_ev_per_angstrom=0.1, keep_symmetry=False, max_atoms=2 * SLOTS, min_distance_factor=_OVERLAP
+)
 
 COLUMNS = {
     "tensor": "rows 0 to 2 of block 0: lattice vectors; blocks 1 to 3: Cartesian coordinates of X, A, B; angstrom",
@@ -86,7 +91,7 @@ class Encoding:
                 raise ValueError(f"{place}.pairs: [{a}, {b}] stands there twice; leave one out")
         if not isinstance(self.n_per_domain, int) or self.n_per_domain < LEAST:
             raise ValueError(f"{place}.n_per_domain: {self.n_per_domain!r}; write a whole number of at least {LEAST}")
-        for key, choice in (("setting", SETTINGS), ("relaxation", RELAXATIONS)):
+        for key, choice in (("setting", SETTINGS), ("relaxation", (NONE, CHGNET))):
             if getattr(self, key) not in choice:
                 raise ValueError(f"{place}.{key}: {getattr(self, key)!r}; choose from {list(choice)}")
 
@@ -126,13 +131,13 @@ def encode(entries: pa.Table, vocabulary: list[int], encoding: Encoding, seed: i
             ``LEAST``.
     """
     library = _library(entries, encoding)
-    relaxer = None
-    if encoding.relaxation == "chgnet":
-        from pipeline.structures.relax import Relaxer
+    potential = None
+    if encoding.relaxation == CHGNET:
+        from pipeline.structures.potentials import load
 
-        relaxer = Relaxer(_RELAXATION)
+        potential = load(_RELAXATION, "cpu")
     metals = dict.fromkeys(symbol for pair in encoding.pairs for symbol in pair)
-    domains = {symbol: _domain(symbol, library, encoding, relaxer) for symbol in metals}
+    domains = {symbol: _domain(symbol, library, encoding, potential) for symbol in metals}
     x = ATOMIC_NUMBERS[encoding.anion]
     rows, ids = defaultdict(list), []
     for symbols in encoding.pairs:
@@ -253,7 +258,7 @@ def _is_metal(z: int) -> bool:
     return element.is_metal or element.is_metalloid
 
 
-def _domain(symbol: str, library: _Library, encoding: Encoding, relaxer: "Relaxer | None") -> list[_Binary]:
+def _domain(symbol: str, library: _Library, encoding: Encoding, potential: "Potential | None") -> list[_Binary]:
     """The structures of one metal: its own, best first, then those that other metals lend, most alike first."""
     metal, x, name = ATOMIC_NUMBERS[symbol], ATOMIC_NUMBERS[encoding.anion], f"{symbol}-{encoding.anion}"
     taken = [binary for binary in library.binaries if binary.metal == metal][: encoding.n_per_domain]
@@ -263,7 +268,7 @@ def _domain(symbol: str, library: _Library, encoding: Encoding, relaxer: "Relaxe
         for binary in _most_alike(metal, library.binaries):
             if len(taken) == encoding.n_per_domain:
                 break
-            cell = _lent(binary, metal, x, [other.cell for other in taken], relaxer)
+            cell = _lent(binary, metal, x, [other.cell for other in taken], potential)
             if isinstance(cell, str):
                 dropped[cell] += 1
             else:
@@ -290,12 +295,13 @@ def _most_alike(metal: int, binaries: list[_Binary]) -> list[_Binary]:
     others = sorted({binary.metal for binary in binaries} - {metal})
     if not others:
         return []
-    unlike = unlikeness(coordinates(others, None)[:, None], coordinates([metal], None))[:, 0, 0]
+    apart = coordinates(others, None) - coordinates([metal], None)
+    unlike = np.hypot(apart[:, ELECTRONEGATIVITY] / _ELECTRONEGATIVITY_UNIT, apart[:, COVALENT] / _SIZE_UNIT)
     rank = {others[place]: order for order, place in enumerate(np.argsort(np.round(unlike, 9), kind="stable"))}
     return sorted((binary for binary in binaries if binary.metal != metal), key=lambda binary: rank[binary.metal])
 
 
-def _lent(binary: _Binary, metal: int, x: int, taken: list[Cell], relaxer: "Relaxer | None") -> Cell | str:
+def _lent(binary: _Binary, metal: int, x: int, taken: list[Cell], potential: "Potential | None") -> Cell | str:
     """The structure with another metal in its place, at the volume of that metal; or why there is none."""
     lender = binary.cell
     cell = Cell(lender.lattice, np.where(lender.elements == x, x, metal).astype(np.uint8), lender.fractional)
@@ -305,9 +311,11 @@ def _lent(binary: _Binary, metal: int, x: int, taken: list[Cell], relaxer: "Rela
         return "overlapping"
     if any(same_crystal(cell, rival) for rival in rivals):
         return "alike"
-    if relaxer is None:
+    if potential is None:
         return cell
-    relaxed = relaxer.relax(cell) if relaxer.can_relax(cell) else "unknown to CHGNet"
+    from pipeline.structures.relax_batch import relax_batch
+
+    (relaxed,) = relax_batch([cell], _RELAXATION, potential)
     if isinstance(relaxed, str):
         return relaxed
     return "alike" if any(same_crystal(relaxed.cell, rival) for rival in rivals) else relaxed.cell
