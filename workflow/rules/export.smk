@@ -1,6 +1,6 @@
 rule export_folder:
     input:
-        structures=rules.build_structures.output.structures,
+        structures=rules.judge.output.structures,
         sources=rules.clean_rows.output.sources,
         models=[
             *model_files("formation_energy_ev_per_atom"),
@@ -18,6 +18,6 @@ rule export_folder:
     params:
         code=source_digest("pipeline.export"),
         seed=SEED,
-        settings={"campaign": config["campaign"]},
+        settings={"campaign": config["campaign"], "export": config["export"]},
     script:
         "../scripts/export.py"
