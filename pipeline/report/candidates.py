@@ -13,6 +13,9 @@ from pipeline.report.campaign import ENERGY, GAP, Known, smallest_hashes
 from pipeline.report.embedding import MIN_POINTS, embed
 from pipeline.report.page import Cell, number, text
 
+ORIGINS = {"generator": "the generator", "random": "random sites of a random space group"}
+"""Where structures that are on no template come from."""
+
 _PROPERTIES = {ENERGY: ("formation energy", "eV/atom"), GAP: ("band gap", "eV")}
 
 
@@ -137,26 +140,39 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         ("rank", ""),
         ("formula", ""),
         ("space group", ""),
-        ("structure from", "prototype or entry, its formula"),
-        ("relaxed", ""),
+        ("to the hull", "eV/atom"),
+        ("references", "of the hull"),
         ("formation energy", "eV/atom, 90 % interval"),
         ("band gap", "eV, 90 % interval"),
+        ("density", "g/cm³"),
+        ("structure from", "prototype or entry, its formula"),
+        ("probability", "of the template"),
+        ("relaxation", ""),
         ("oxidation states", ""),
         ("nearest known", "formula, id"),
         ("distance", "to it, 0 to 2"),
         ("file", "in POSCAR/"),
     ]
     rows = [_candidate(line) for line in manifest]
+    measured_from = sorted({line["hull_source"] for line in manifest} - {""})
+    n = sum(bool(line["energy_above_hull_ev_per_atom"]) for line in manifest)
+    hull = (
+        f"The distance to the convex hull is known of {n} of {len(manifest)}; energies: "
+        f"{'; '.join(map(escape, measured_from))}. Negative: below every reference of the same elements."
+        if n
+        else "The distance to the convex hull is known of none."
+    )
     return page.paragraph(
         "Handed over for DFT, best first: ranked by the upper end of the formation energy's 90 % interval, so that a "
-        "sure candidate comes before a wild guess. Click a heading to sort. The distance is the sum of the "
-        "absolute differences of the element fractions (0: same formula, 2: no element shared)."
+        "sure candidate comes before a wild guess. Click a heading to sort. The distance to the nearest known formula "
+        "is the sum of the absolute differences of the element fractions (0: same formula, 2: no element shared).",
+        hull,
     ) + page.table(heads, rows, sortable=True)
 
 
 def _candidate(line: dict[str, str]) -> list[Cell]:
     label = line["template_label"]
-    origin = f"{escape(label)}, {page.formula(line['template_formula'])}" if label else "the generator"
+    origin = f"{escape(label)}, {page.formula(line['template_formula'])}" if label else ORIGINS.get(line["origin"], "–")
     nearest = f"{page.formula(line['nearest_known_formula'])} <small>{escape(line['nearest_known_id'])}</small>"
     return [
         Cell(escape(line["rank"]), line["rank"], "n"),
@@ -165,49 +181,72 @@ def _candidate(line: dict[str, str]) -> list[Cell]:
             f"{escape(line['space_group_symbol'])} <small>({escape(line['space_group_number'])})</small>",
             line["space_group_number"],
         ),
-        Cell(origin, label),
-        text(_relaxed(line)),
+        _number(line["energy_above_hull_ev_per_atom"], "+.3f"),
+        _number(line["n_hull_references"], ".0f"),
         _measured(line["formation_energy_ev_per_atom"], line["formation_energy_uncertainty_ev_per_atom"]),
         _measured(line["band_gap_ev"], line["band_gap_uncertainty_ev"]),
+        _number(line["density_g_per_cm3"], ".2f"),
+        Cell(origin, label),
+        _number(line["template_probability"], ".2f"),
+        text(_relaxed(line)),
         Cell(_charges(line["oxidation_states"]), line["oxidation_states"]),
         Cell(nearest, line["nearest_known_formula"]),
-        Cell(_rounded(line["nearest_known_distance"], 3), line["nearest_known_distance"], "n"),
+        _number(line["nearest_known_distance"], ".3f"),
         Cell(f"<code>{escape(line['file'].removeprefix('POSCAR/'))}</code>", line["file"]),
     ]
 
 
+def _number(value: str, form: str) -> Cell:
+    return Cell(_rounded(value, form), value, "n")
+
+
 def _measured(value: str, width: str) -> Cell:
-    return Cell(f"{_rounded(value, 2)} ± {_rounded(width, 2)}" if value else "–", value, "n")
+    return Cell(f"{_rounded(value, '.2f')} ± {_rounded(width, '.2f')}" if value else "–", value, "n")
 
 
-def _rounded(value: str, digits: int) -> str:
-    return f"{float(value):.{digits}f}".replace("-", "−") if value else "–"
+def _rounded(value: str, form: str) -> str:
+    return page.rounded(float(value) if value else None, form)
 
 
 def _charges(states: str) -> str:
     return re.sub(r"(\d+)([+-])(?=\s|$)", lambda m: f"<sup>{m[1]}{m[2]}</sup>", escape(states)) or "–"
 
 
-_LIMITS = {
-    "Formation energy is not stability.": "A compound forms only if nothing else of the same elements lies lower; that "
-    "is its distance to the convex hull, which this page does not state. Many candidates with a strongly negative "
-    "formation energy will decompose.",
-    "Energies and gaps are predicted from the formula alone.": "Polymorphs of one formula get the same number, and the "
-    "errors above are those of known chemistry: far from it they are larger, and the interval may not say so. Gaps "
-    "learnt from semi-local DFT, as those of the shipped model are, are too small against experiment.",
-    "Novel means: not in this campaign's database.": "A compound that is known elsewhere, or that cleaning dropped, "
-    "counts as novel. Look a candidate up before computing it.",
-    "Structures are borrowed or made up.": "A candidate takes the cell of a known crystal of similar elements, volume "
-    "scaled, or that of a generator of crystals; where the table says so, a machine-learnt potential relaxed it. Its "
-    "true structure may be another. Treat the POSCARs as starting points.",
-    "Validity is a matter of settings.": "The share of formulas that pass the filter depends on the oxidation states "
-    "allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit ionic "
-    "compounds and wrongly reject many intermetallics and metal hydrides.",
-}
-LIMITS = "".join(page.paragraph(f"<b>{name}</b>", told) for name, told in _LIMITS.items())
-
-
 def _relaxed(line: dict) -> str:
     if line["relaxed"] != "True":
-        return "no"
-    return "yes" if line["converged"] == "True" else "stopped before convergence"
+        return "none"
+    return "converged" if line["converged"] == "True" else "not converged"
+
+
+def limits(references: str | None) -> str:
+    """How far the page can be trusted.
+
+    Args:
+        references: What the hull distances were measured from; None if there are none.
+    """
+    measured = (
+        "The distances on this page come from energies of a machine-learnt potential at rest, without temperature, "
+        f"against these references alone: {escape(references)}. A phase that is not among them cannot say that "
+        "a candidate decomposes: where the table states few references, a negative distance means little. The "
+        "potential errs by as much as decides about stability, and by more for chemistry that it never saw."
+        if references
+        else "This campaign measured none, so many candidates with a strongly negative formation energy will decompose."
+    )
+    told = {
+        "Formation energy is not stability.": "A compound forms only if nothing else of the same elements lies lower; "
+        f"that is its distance to the convex hull. {measured}",
+        "Formation energies and gaps are predicted from the formula alone.": "Polymorphs of one formula get the same "
+        "number, and the errors above are those of known chemistry: far from it they are larger, and the interval may "
+        "not say so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against "
+        "experiment.",
+        "Novel means: not in this campaign's database.": "A compound that is known elsewhere, or that cleaning "
+        "dropped, counts as novel. Look a candidate up before computing it.",
+        "Structures are borrowed or made up.": "A candidate takes the cell of a known crystal with its own elements "
+        "on the sites, volume scaled, or that of a generator of crystals, or random sites; where the table says so, a "
+        "machine-learnt potential relaxed it, as a rule within the symmetry that it started with. Its true structure "
+        "may be another. Treat the POSCARs as starting points.",
+        "Validity is a matter of settings.": "The share of formulas that pass the filter depends on the oxidation "
+        "states allowed and on the treatment of alloys; compare it only with the baselines beside it. The rules suit "
+        "ionic compounds and wrongly reject many intermetallics and metal hydrides.",
+    }
+    return "".join(page.paragraph(f"<b>{name}</b>", sentence) for name, sentence in told.items())

@@ -24,7 +24,7 @@ h4{{font-size:14px;margin:12px 0 0;font-weight:600}}
 p{{margin:6px 0 12px;max-width:92ch}}
 .missing{{color:#6b7280;font-style:italic}}
 .grid{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));gap:12px 22px}}
-.figure{{min-width:0}}
+.figure,.block{{min-width:0}}
 .tiles{{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:14px 32px;margin:10px 0 18px}}
 .tiles b{{display:block;font-size:23px;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}}
 .tiles span{{font-size:13px;color:#5b6370}}
@@ -43,18 +43,51 @@ pre,code{{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}}
 pre{{background:#f5f6f8;border:1px solid {GRID};border-radius:4px;padding:9px 12px;overflow:auto;margin:6px 0 12px}}
 details{{margin:6px 0 14px}} summary{{cursor:pointer;color:{TRAINING};font-size:14px}}
 sub{{font-size:.78em;line-height:0}}
+details.card{{border:1px solid {GRID};border-radius:4px;margin:8px 0;padding:9px 12px}}
+details.card summary{{font-size:15px}} details.card .grid{{align-items:start;margin-top:8px}}
+.facts{{columns:2 420px;column-gap:32px;font-size:13.5px;margin:12px 0 4px}}
+.facts div{{display:flex;gap:14px;break-inside:avoid;padding:1px 0}} .facts dt{{color:#5b6370;flex:0 0 165px}}
+.facts dd{{margin:0;min-width:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}}
 footer{{padding:22px 0 40px;color:#5b6370;font-size:13px}}
 @media print{{nav{{position:static}} .scroll{{max-height:none}}}}
 """
 
 _SCRIPT = """
-document.querySelectorAll('.figure').forEach(figure => {
-  const {data, layout} = JSON.parse(figure.querySelector('script').textContent);
-  Plotly.newPlot(figure.querySelector('div'), data, layout, {
-    responsive: true, displaylogo: false, plotlyServerURL: '',
-    modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
+// A trace with a radius becomes balls: meshes of RINGS by SEGMENTS points about each of its markers.
+const RINGS = 14, SEGMENTS = 20;
+const balls = ({x, y, z, text, meta, marker, name}) => {
+  const ball = {type: 'mesh3d', name, color: marker.color, hoverinfo: 'text', showlegend: true, flatshading: false};
+  const at = {x: [], y: [], z: [], i: [], j: [], k: [], text: []};
+  x.forEach((_, n) => {
+    const first = at.x.length;
+    for (let ring = 0; ring <= RINGS; ring++) for (let segment = 0; segment < SEGMENTS; segment++) {
+      const [theta, phi] = [Math.PI * ring / RINGS, 2 * Math.PI * segment / SEGMENTS];
+      at.x.push(x[n] + meta.radius * Math.sin(theta) * Math.cos(phi));
+      at.y.push(y[n] + meta.radius * Math.sin(theta) * Math.sin(phi));
+      at.z.push(z[n] + meta.radius * Math.cos(theta));
+      at.text.push(text[n]);
+      if (ring === RINGS) continue;
+      const [here, next] = [segment, (segment + 1) % SEGMENTS].map(s => first + ring * SEGMENTS + s);
+      at.i.push(here, here + SEGMENTS); at.j.push(next, next); at.k.push(here + SEGMENTS, next + SEGMENTS);
+    }
   });
-});
+  const lighting = {ambient: 0.5, diffuse: 0.9, specular: 0.25, roughness: 0.4, fresnel: 0.1};
+  return {...ball, ...at, lighting, lightposition: {x: 1e4, y: 1e4, z: 1e4}};
+};
+const place = figure => figure.querySelector(':scope > div');
+const draw = figure => {
+  const {data, layout} = JSON.parse(figure.querySelector('script').textContent);
+  const flat = [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']], solid = [['toImage', 'resetCameraDefault3d']];
+  Plotly.newPlot(place(figure), data.map(trace => trace.meta?.radius ? balls(trace) : trace), layout, {
+    responsive: true, displaylogo: false, plotlyServerURL: '', modeBarButtons: layout.scene ? solid : flat,
+  });
+};
+const within = box => [...box.querySelectorAll('.figure')];
+within(document).forEach(figure => figure.closest('details') || draw(figure));
+// What can be opened is drawn when it is: browsers hold few three-dimensional scenes at a time.
+document.querySelectorAll('details').forEach(box => box.addEventListener('toggle', () =>
+  within(box).forEach(figure => box.open ? draw(figure) : Plotly.purge(place(figure)))
+));
 document.querySelectorAll('table.sortable').forEach(table => {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   const key = (row, i) => row.cells[i].dataset.key;
@@ -96,7 +129,12 @@ def number(value: float | None, form: str = ",") -> Cell:
     """A number in a cell, right-aligned; a dash where there is none."""
     if value is None:
         return Cell("–", "", "n")
-    return Cell(format(value, form), value, "n")
+    return Cell(rounded(value, form), value, "n")
+
+
+def rounded(value: float | None, form: str) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    return "–" if value is None else format(value, form).replace("-", "−")
 
 
 def text(value: str, kind: str = "") -> Cell:
@@ -154,14 +192,39 @@ def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], *, s
 
 
 def details(summary: str, html: str) -> str:
-    """Content that opens on a click."""
+    """Content that opens on a click; its figures are drawn then."""
     return f"<details><summary>{escape(summary)}</summary>{html}</details>"
+
+
+def card(summary: str, html: str) -> str:
+    """As :func:`details`, framed, with a summary of HTML."""
+    return f'<details class="card"><summary>{summary}</summary>{html}</details>'
+
+
+def facts(known: Sequence[tuple[str, str]]) -> str:
+    """What is known of one thing, line by line: name, and HTML."""
+    lines = "".join(f"<div><dt>{escape(name)}</dt><dd>{html}</dd></div>" for name, html in known)
+    return f'<dl class="facts">{lines}</dl>'
+
+
+def figure(drawn: Figure) -> str:
+    """One figure."""
+    return f'<div class="figure">{_data(drawn)}</div>'
+
+
+def block(title: str, html: str) -> str:
+    """HTML under a title, to stand beside figures."""
+    return f'<div class="block"><h4>{escape(title)}</h4>{html}</div>'
+
+
+def beside(*blocks: str) -> str:
+    """Figures and blocks beside each other as far as the width allows."""
+    return f'<div class="grid">{"".join(blocks)}</div>'
 
 
 def figures(*drawn: Figure) -> str:
     """Figures beside each other as far as the width allows."""
-    made = "".join(f'<div class="figure">{_data(one)}</div>' for one in drawn)
-    return f'<div class="grid">{made}</div>' if len(drawn) > 1 else made
+    return figure(drawn[0]) if len(drawn) == 1 else beside(*map(figure, drawn))
 
 
 def render(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:

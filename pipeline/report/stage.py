@@ -14,7 +14,9 @@ from pipeline.filtering.history import HISTORY
 from pipeline.filtering.schema import Rules
 from pipeline.provenance import derived_seed
 from pipeline.report import campaign as read
-from pipeline.report import candidates, overview, page, sections
+from pipeline.report import candidates, cards, overview, page, sections
+from pipeline.structures.reference_schema import REFERENCES, reference_set
+from pipeline.structures.schema import STRUCTURES
 
 SHOWN = 1800
 """Most known formulas, and most samples, on the map."""
@@ -42,6 +44,7 @@ def write_report(
     selected: Path,
     model_folders: Sequence[Path],
     structures: Path,
+    references: Path,
     manifest_csv: Path,
     output_html: Path,
     figures_dir: Path,
@@ -64,6 +67,7 @@ def write_report(
         selected: The selected candidates.
         model_folders: Folders of the property models.
         structures: The structures stage's table.
+        references: What its hull distances were measured from.
         manifest_csv: The export's manifest.
         output_html: Gets the page.
         figures_dir: Gets the pictures.
@@ -99,6 +103,8 @@ def write_report(
     exported = _formulas_of(chosen, {line["formula"] for line in manifest})
     vocabulary = tables.read_json(vocabulary_json)["elements"]
     models = [read.read_model(folder) for folder in model_folders]
+    crystals = tables.read(structures, STRUCTURES).sort_by([("rank", "ascending"), ("id", "ascending")])
+    measured_from = tables.read(references, REFERENCES)
     html = page.render(
         f"Kimberlite: campaign {campaign}",
         f"{gates[0].left:,} draws, {sampled.n_formulas:,} distinct formulas, "
@@ -127,7 +133,8 @@ def write_report(
             ("Properties", candidates.distributions(known.table, scores, chosen)),
             ("Property models", candidates.models(models)),
             ("Candidates", candidates.candidate_table(manifest)),
-            ("Limits", candidates.LIMITS),
+            ("Crystals", cards.cards(crystals, measured_from) + cards.changed_symmetries(crystals)),
+            ("Limits", candidates.limits(reference_set(measured_from))),
         ],
     )
     strictest = list(rates)[-1]

@@ -1,6 +1,5 @@
 """The report on a made-up campaign small enough to count by hand."""
 
-import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -13,21 +12,23 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline import tables
-from pipeline.cells import CELL_COLUMNS
+from pipeline.cells import CELL_COLUMNS, Cell, to_columns
 from pipeline.composition import Compositions
 from pipeline.database.schema import ENTRIES, REJECTS
 from pipeline.encoding import SPLIT, TENSOR_IDS
-from pipeline.export import _MANIFEST
+from pipeline.export.manifest import MANIFEST, csv_text
 from pipeline.filtering.baseline import write_pass_rates
 from pipeline.filtering.history import EPOCH_SAMPLES, write_history
 from pipeline.filtering.schema import DRAWN, FILTERED, Rules
 from pipeline.filtering.stage import filter_part
-from pipeline.report import funnel, page, periodic
+from pipeline.report import candidates, cards, crystals, funnel, page, periodic
 from pipeline.report.overview import FIGURES
 from pipeline.report.stage import write_report
 from pipeline.screening.models import PARITY
 from pipeline.screening.schema import PREDICTED
 from pipeline.screening.select import SELECTED, Cutoffs, select
+from pipeline.structures.hull import Hull
+from pipeline.structures.reference_schema import REFERENCES
 from pipeline.structures.schema import STRUCTURES
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -127,6 +128,7 @@ def make(
         "screened": screened,
         "model_folders": [_model(folder, hostile)],
         "structures": folder / "structures.parquet",
+        "references": folder / "references.parquet",
         "manifest_csv": manifest,
         "output_html": folder / "report" / "report.html",
         "figures_dir": folder / "report" / "figures",
@@ -171,28 +173,85 @@ def _screen(folder: Path, filtered: list[Path], paths: dict) -> list[Path]:
     return screened
 
 
+def cell_of(formula: str) -> Cell:
+    """Atoms of a formula on a grid of 2.5 angstrom."""
+    columns = Compositions.from_formulas([formula]).columns()
+    elements = np.repeat(columns["elements"][0].as_py(), columns["counts"][0].as_py()).astype(np.uint8)
+    side = int(np.ceil(len(elements) ** (1 / 3)))
+    sites = np.array(list(np.ndindex(side, side, side)))[: len(elements)] / side
+    return Cell(2.5 * side * np.eye(3), elements, sites)
+
+
+def structure(formula: str, hull: Hull, energy: float | None = None, **known) -> dict:
+    """A row of the structures stage, on a template, relaxed if it has an energy."""
+    columns = {name: column[0].as_py() for name, column in Compositions.from_formulas([formula]).columns().items()}
+    row = dict.fromkeys(STRUCTURES.schema.names) | columns
+    row |= {"id": f"{formula}-0", "formula": formula, "rank": 1, "verdict": "balanced", "origin": "template"}
+    row |= {"template_source": "aflow", "template_label": "AB_cF8", "template_formula": "NaCl"}
+    row |= {"template_probability": 0.25, "prototype": "AB_225_a-b", "space_group_number": 225}
+    row |= {"space_group_symbol": "Fm-3m", "density_g_per_cm3": 5.25, "volume_a3_per_atom": 15.625}
+    row |= {"nearest_known_id": "mp-1", "nearest_known_formula": "NaCl", "nearest_known_distance": 1.0}
+    row |= {"cell": cell_of(formula), "relaxed": energy is not None}
+    if energy is not None:
+        found = hull.distance(columns["elements"], columns["counts"], energy)
+        row |= {"potential": "chgnet 0.4.2", "energy_ev_per_atom": energy, "converged": True, "relaxation_steps": 7}
+        row |= {"maximum_force_ev_per_angstrom": 0.02, "maximum_stress_gpa": 0.1, "relaxation_volume_ratio": 1.1}
+        row |= {"space_group_number_before": 225, "decomposition": found.text, "n_hull_references": found.n_references}
+        row |= {"energy_above_hull_ev_per_atom": found.energy_above_hull_ev_per_atom}
+        row |= {"hull_source": None if found.reason else "chgnet 0.4.2 on mine"}
+    return row | known
+
+
+def structures_table(rows: list[dict]) -> pa.Table:
+    plain = {name: [row.get(name) for row in rows] for name in STRUCTURES.schema.names}
+    columns = plain | to_columns([row["cell"] for row in rows])
+    types = {field.name: field.type for field in STRUCTURES.fields}
+    return pa.table({name: pa.array(columns[name], types[name]) for name in STRUCTURES.schema.names})
+
+
+def references_table(energies: dict[str, float]) -> pa.Table:
+    n = len(energies)
+    columns = {field.name: pa.nulls(n, field.type) for field in REFERENCES.fields}
+    columns |= {"id": [*energies], "source": ["mine"] * n, "version": ["1"] * n, "formula": [*energies]}
+    columns |= Compositions.from_formulas(energies).columns() | {"energy_ev_per_atom": [*energies.values()]}
+    columns |= {"relaxed": [True] * n, "potential": ["chgnet 0.4.2"] * n}
+    return pa.table(columns)
+
+
+IRON_OXIDES = {"Fe": -1.0, "O": -2.0, "FeO": -2.5}
+
+
 def _structures(folder: Path, selected: Path, hostile: str, exported: bool, numbers: tuple[int, ...]) -> Path:
-    """So many structures of the first selected, the second, and the third; and their manifest."""
+    """So many structures of the first selected, the second, and the third; their manifest and their references.
+
+    The first is relaxed, at 0.1 eV/atom above FeO and oxygen; the rest are not.
+    """
     rows = tables.read(selected, STRUCTURES_FROM).to_pylist()
-    built = []
+    references = references_table(IRON_OXIDES)
+    tables.write(folder / "references.parquet", REFERENCES, references)
+    hull, built = Hull.from_table(references), []
     for row, n in zip(rows, numbers, strict=True):
         for copy in range(max(n if exported else 0, 1)):
-            reason = None if n and exported else "no_template"
-            built.append(dict.fromkeys(STRUCTURES.schema.names) | row | {"rejected_by": reason})
-            built[-1] |= {"formula": row["id"].split("-")[0], "id": f"{row['id']}-{copy}"}
-    tables.write(folder / "structures.parquet", STRUCTURES, pa.Table.from_pylist(built, schema=STRUCTURES.schema))
+            formula = row["id"].split("-")[0]
+            known = row | {"id": f"{row['id']}-{copy}"}
+            if n and exported:
+                energy = None if built else -2.3
+                known |= (
+                    {"template_label": hostile} if numbers[0] > 1 else {"template_label": None, "origin": "generator"}
+                )
+                built.append(structure(formula, hull, energy, **known))
+            else:
+                none = dict.fromkeys(STRUCTURES.schema.names) | {"cell": None}
+                built.append(none | known | {"formula": formula, "rejected_by": "no_template"})
+    tables.write(folder / "structures.parquet", STRUCTURES, structures_table(built))
     lines = [
-        row
-        | {"file": f"POSCAR/POSCAR-{row['id']}.vasp", "space_group_symbol": "Fm-3m", "space_group_number": 225}
-        | ({"template_label": hostile, "template_formula": "NaCl"} if numbers[0] > 1 else {})
-        | {"relaxed": False, "oxidation_states": "Fe3+ O2-"}
+        dict.fromkeys(MANIFEST.schema.names)
+        | row
+        | {"file": f"POSCAR/POSCAR-{row['id']}.vasp", "oxidation_states": "Fe3+ O2-"}
         for row in built
         if row["rejected_by"] is None
     ]
-    with open(folder / "manifest.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _MANIFEST, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(lines)
+    (folder / "manifest.csv").write_text(csv_text(lines), encoding="utf-8")
     return folder / "manifest.csv"
 
 
@@ -308,8 +367,8 @@ def test_several_crystals_of_a_formula(tmp_path):
     assert "<b>69.2 %</b><span>of 13 draws are distinct formulas" in html
     assert "<b>77.8 %</b><span>of 9 distinct formulas are not in the database" in html
     assert "2 structures of 1 formulas were exported" in html
-    rows = [row for row in seen.rows if len(row) == 11 and row[0].isdigit()]
-    assert [(row[1], row[3]) for row in rows] == [("Fe2O3", "the generator")] * 2
+    rows = [row for row in seen.rows if len(row) == 15 and row[0].isdigit()]
+    assert [(row[1], row[8]) for row in rows] == [("Fe2O3", "the generator")] * 2
     rates = tables.read_json(arguments["pass_rates_json"])["icsd24_low"]["sets"]
     assert (rates["samples"]["overall"]["rows"], rates["samples_drawn"]["overall"]["rows"]) == (9, 13)
     assert "samples drawn after an epoch" not in html and "trained for 3 epochs" in html
@@ -341,7 +400,11 @@ def test_page_fetches_nothing(html, seen):
     assert "@import" not in style
     assert "url(" not in style
     assert html.count("plotly.js v") == 1
-    assert "modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']]" in html  # or one uploads the figure
+    # Of plotly's own buttons, one uploads the figure.
+    assert (
+        "flat = [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']], solid = [['toImage', 'resetCameraDefault3d']]" in html
+    )
+    assert "modeBarButtons: layout.scene ? solid : flat" in html
 
 
 def test_hostile_text_stays_text(html, seen):
@@ -360,10 +423,14 @@ def test_figures_are_valid_plotly(seen):
 
 
 def test_candidates_stand_in_the_order_of_the_manifest(seen):
-    rows = [row for row in seen.rows if len(row) == 11 and row[0].isdigit()]
+    rows = [row for row in seen.rows if len(row) == 15 and row[0].isdigit()]
     assert [row[1] for row in rows] == ["Fe2O3", "Fe2O3", "SrO"]
     assert rows[0][5] == "−4.00 ± 0.25"
     assert rows[0][2] == "Fm-3m (225)"
+    assert [row[3] for row in rows] == ["+0.100", "–", "–"]
+    assert rows[0][4] == "3"
+    assert [rows[0][7], rows[0][9]] == ["5.25", "0.25"]
+    assert [row[10] for row in rows] == ["converged", "none", "none"]
 
 
 def test_same_inputs_same_bytes(campaign, tmp_path):
@@ -417,3 +484,135 @@ def test_total_variation():
 def test_formula_subscripts():
     assert page.formula("Fe2O3") == "Fe<sub>2</sub>O<sub>3</sub>"
     assert re.sub("<.*?>", "", page.formula("<b>2")) == "&lt;b&gt;2"
+
+
+def test_distances_are_stated_with_what_they_were_measured_from(html):
+    assert "known of 1 of 3; energies: chgnet 0.4.2 on mine" in html
+    assert "against these references alone: chgnet 0.4.2 on mine 1." in html
+    assert "This campaign measured none" in candidates.limits(None)
+
+
+class TestCards:
+    ENERGIES = IRON_OXIDES | {"Li": 0.0, "Mn": 0.0, "Li2O": -1.8, "MnO2": -2.9, "Fe2O3": -1.9}
+
+    def made(self, rows, energies=ENERGIES) -> tuple[str, Reader]:
+        html = cards.cards(structures_table(rows), references_table(energies))
+        return html, Reader(html)
+
+    @pytest.fixture(scope="class")
+    def hull(self):
+        return Hull.from_table(references_table(self.ENERGIES))
+
+    def test_one_for_each_of_the_first(self, hull):
+        rows = [structure("FeO", hull, -2.4, rank=rank) for rank in range(1, 15)]
+        rows[3]["rejected_by"] = "duplicate"
+        html, seen = self.made(rows)
+        assert html.count('<details class="card">') == cards.SHOWN
+        assert len(seen.figures()) == 3 * cards.SHOWN
+
+    def test_binary(self, hull):
+        html, seen = self.made([structure("Fe3O4", hull, -2.3)])
+        place = seen.figures()[2]
+        on_hull = next(trace for trace in place["data"] if trace["name"] == "on the hull")
+        assert on_hull["x"] == [0, 0.5, 1]  # Fe, FeO, O
+        assert on_hull["y"] == [0, -1, 0]
+        above = next(trace for trace in place["data"] if trace["name"] == "above the hull")
+        assert above["text"] == ["Fe<sub>2</sub>O<sub>3</sub>"]
+        star = place["data"][-1]
+        # Fe at -1 and O at -2: -2.3 + 3/7 + 8/7
+        assert (star["x"], star["y"]) == ([pytest.approx(4 / 7, abs=1e-3)], [pytest.approx(-2.3 + 11 / 7, abs=1e-3)])
+        assert "chgnet 0.4.2, converged after 7 steps" in html
+
+    def test_ternary(self, hull):
+        _, seen = self.made([structure("LiFeO2", hull, -2.4)])
+        place = seen.figures()[2]
+        ties, stable, *_, star = place["data"]
+        corners = dict(zip(stable["text"], zip(stable["x"], stable["y"], strict=True), strict=True))
+        assert corners["Li"] == (0, 0)
+        assert corners["Fe"] == (1, 0)
+        assert corners["O"] == (0.5, pytest.approx(np.sqrt(3) / 2, abs=1e-4))
+        assert corners["FeO"] == (0.75, pytest.approx(np.sqrt(3) / 4, abs=1e-4))
+        assert len(ties["x"]) == 3 * 7  # three corners, FeO and Li2O on edges: 5 + 2 lines within
+        assert star["x"] == [pytest.approx(0.5)]
+        assert star["y"] == [pytest.approx(np.sqrt(3) / 4, abs=1e-4)]
+
+    def test_quaternary(self, hull):
+        _, seen = self.made([structure("LiMnFeO4", hull, -2.2)])
+        assert len(seen.figures()) == 2
+        rows = {row[0]: row[1:] for row in seen.rows if len(row) == 4}
+        assert rows["LiMnFeO4 candidate"][0] == "–"
+        shares = [float(row[0].rstrip(" %")) for name, row in rows.items() if row[0].endswith("%")]
+        assert sum(shares) == pytest.approx(100, abs=0.3)
+        assert rows["FeO"][1:] == ["−1.000", "0.000"]
+
+    @pytest.mark.parametrize(
+        ("formula", "energy", "sentence"),
+        [
+            ("SrO", -2.0, "no reference energy of Sr"),
+            ("FeO", None, "it was not relaxed, so it has no energy"),
+        ],
+    )
+    def test_without_a_hull_a_sentence_stands_in_its_place(self, hull, formula, energy, sentence):
+        html, seen = self.made([structure(formula, hull, energy)])
+        assert f"Its place among known phases is unknown: {sentence}." in html
+        assert len(seen.figures()) == 2
+
+    def test_an_element_without_scattering_factors_has_no_powder_pattern(self, hull):
+        html, seen = self.made([structure("EsO2", hull)])
+        assert "no scattering coefficients for Es" in html
+        assert len(seen.figures()) == 1
+
+    def test_figures_are_valid_plotly(self, hull):
+        _, seen = self.made([structure(formula, hull, -2.0) for formula in ("FeO", "LiFeO2", "LiMnFeO4")])
+        assert all(go.Figure(each).data for each in seen.figures())
+
+    def test_nothing_exported_has_no_card(self, hull):
+        assert (
+            cards.cards(structures_table([structure("FeO", hull, rejected_by="duplicate")]), references_table({})) == ""
+        )
+
+
+class TestPictures:
+    def test_a_cell_is_shown_whole(self):
+        primitive = Cell(
+            np.array([[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]),
+            np.array([11, 17], np.uint8),
+            np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]),
+        )
+        whole = crystals.closed(crystals.presentable(primitive))
+        assert np.bincount(whole.elements)[[11, 17]].tolist() == [14, 13]  # the known picture of rock salt
+        assert len(crystals.bonds(whole)) == 54
+        names = {trace["name"]: len(trace["x"]) for trace in crystals.view("", primitive)["data"] if "meta" in trace}
+        assert names == {"Na": 14, "Cl": 13}
+
+    def test_lines_of_copper(self):
+        copper = Cell(
+            np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 3.615 / 2, np.array([29], np.uint8), np.zeros((1, 3))
+        )
+        sticks, tops = crystals.powder_pattern("", copper)["data"]
+        # JCPDS 4-836: 43.3, 50.4 and 74.1 degrees
+        assert tops["x"][:3] == pytest.approx([43.3, 50.4, 74.1], abs=0.1)
+        assert tops["text"][:3] == ["1 1 1", "2 0 0", "2 2 0"]
+        assert tops["y"][0] == 100
+        assert len(sticks["x"]) == 3 * len(tops["x"])
+
+
+class TestSymmetries:
+    hull = Hull.from_table(references_table(IRON_OXIDES))
+
+    def test_changed_ones_are_listed(self):
+        rows = [structure("FeO", self.hull, -2.4), structure("FeO", self.hull, -2.3, space_group_number_before=62)]
+        rows += [structure("FeO", self.hull, space_group_number_before=62)]
+        html = cards.changed_symmetries(structures_table(rows))
+        assert "1 of 2 relaxed structures have the space group that they were built with. The others:" in html
+        row = Reader(html).rows[1]
+        assert row == ["1", "FeO-0", "62", "225 Fm-3m", "−2.300", "+0.200", "yes"]
+
+    def test_none_changed(self):
+        html = cards.changed_symmetries(structures_table([structure("FeO", self.hull, -2.4)]))
+        assert "1 of 1 relaxed structures have the space group" in html
+        assert "<table" not in html
+
+    def test_none_relaxed(self):
+        html = cards.changed_symmetries(structures_table([structure("FeO", self.hull)]))
+        assert "No structure was relaxed" in html

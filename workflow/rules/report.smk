@@ -20,7 +20,8 @@ rule write_report:
             *model_files("formation_energy_ev_per_atom"),
             *model_files("band_gap_ev"),
         ],
-        structures=rules.build_structures.output.structures,
+        structures=rules.judge.output.structures,
+        references=rules.references.output.references,
         export=rules.export_folder.output.sums,
     output:
         html=report(
