@@ -27,12 +27,14 @@ def since(cluster, last: int) -> list:
 
 
 def test_the_whole_chain_and_then_another_cutoff(cluster, on_slurm, finished):
-    """The same bytes as without Slurm; training alone has a GPU; a cutoff costs one job."""
+    """The same bytes as without Slurm; training and relaxation alone have a GPU; a cutoff costs one job."""
     done(on_slurm)
     assert on_slurm.files() == finished.files()
     jobs = cluster.jobs()
-    assert {job.state for job in jobs} == {"COMPLETED"} and len(jobs) == 21
-    assert {job.rule: job.gpu for job in jobs if job.gpu} == dict.fromkeys(("train", "autoencode"), "gres:gpu:1")
+    assert {job.state for job in jobs} == {"COMPLETED"} and len(jobs) == 24
+    assert {job.rule: job.gpu for job in jobs if job.gpu} == dict.fromkeys(
+        ("train", "autoencode", "relax", "references"), "gres:gpu:1"
+    )
     train = next(job for job in jobs if job.rule == "train")
     assert (train.memory_mb, train.minutes, train.partition) == (8000, 720, "cpu")
     overlay = on_slurm.overlay("cutoff.yaml", screening={"select": {"n_selected": 20}})
@@ -203,9 +205,10 @@ def test_a_run_killed_while_its_job_runs(cluster, on_slurm):
 @with_accounting
 def test_the_default_campaign(cluster, root, tmp_path, on_slurm):
     """The embedded database at its full size."""
-    (on_slurm.folder / "default.yaml").write_text("campaign: default\n")
+    (on_slurm.folder / "default.yaml").write_text("campaign: default\nstructures:\n  threads: 2\n")
     last = cluster.last()
     done(on_slurm, overlay="default.yaml")
     jobs = since(cluster, last)
     assert len(jobs) <= 60 and {job.state for job in jobs} == {"COMPLETED"}
-    assert len(list((on_slurm.folder / "results" / "default" / "export" / "POSCAR").iterdir())) == 50
+    exported = len(list((on_slurm.folder / "results" / "default" / "export" / "POSCAR").iterdir()))
+    assert 40 <= exported <= 50  # of 50 candidates, some fail in relaxation

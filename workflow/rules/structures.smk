@@ -12,7 +12,7 @@ rule templates:
         f"{LOGS}/templates.log",
     conda:
         "../envs/kimberlite.yaml"
-    threads: 4
+    threads: config["structures"]["threads"]
     resources:
         **needs(8000, 120),
     params:
