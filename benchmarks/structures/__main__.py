@@ -23,7 +23,7 @@ def commands(data: Path, work: Path, export: Path, processes: int) -> dict[str, 
     return {
         "library": [*where, "--processes", str(processes)],
         "assignment": [*where, "--processes", str(processes)],
-        "rates": [*where, "--n", "48", "--processes", "1", str(processes)],
+        "rates": [*where, "--processes", "1", str(processes)],
         "robustness": [*where, "--processes", str(processes)],
         "dft": [str(export)],
     }
