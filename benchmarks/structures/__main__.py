@@ -46,7 +46,8 @@ def main() -> None:
             command = [sys.executable, "-m", f"benchmarks.structures.{name}", *options]
             said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
             path.write_text(said)
-        measured[name] = [json.loads(line) for line in path.read_text().splitlines()]
+        # CHGNet prints of itself among the lines.
+        measured[name] = [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
     with atomic(PAGE) as temporary:
         temporary.write_text(page(measured))
 

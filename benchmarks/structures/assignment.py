@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("--relaxed", type=int, default=200, help="of them relaxed (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.n > N_TARGETS:
+        parser.error(f"--n {arguments.n}: the ranking was trained on all but the first {N_TARGETS} compounds")
     library = Library(library_of(arguments.data, arguments.work, arguments.processes))
     known = targets(arguments.data, arguments.work, arguments.n)
     built = proposals(library, known)

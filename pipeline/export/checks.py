@@ -2,16 +2,25 @@
 
 import math
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.cells import Cell, compositions_of
 from pipeline.export.crystal import check_cif, check_poscar
 from pipeline.export.espresso import FILE, check_espresso
 from pipeline.export.manifest import read_manifest
-from pipeline.export.vasp import check_vasp
+from pipeline.export.settings import ESPRESSO, VASP
+from pipeline.export.vasp import INCAR, KPOINTS, POTCAR_SPEC, check_vasp
 from pipeline.provenance import file_digest
 
 SUMS = "SHA256SUMS"
+_ALWAYS = ("README.txt", "manifest.csv", "manifest.parquet", "provenance.json", "sources.json")
+# What only the export writes into its folders; results of a calculation may lie beside it.
+_INPUTS = ("POSCAR", INCAR, KPOINTS, POTCAR_SPEC)
+_OWN = ("POSCAR/*.vasp", "cif/*.cif", *(f"{VASP}/*/{name}" for name in _INPUTS), f"{ESPRESSO}/*/{FILE}")
+_MEND = "copy the whole folder anew, or delete it and rerun the export"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def check_candidate(folder: str | os.PathLike, line: dict, expected: Cell | None = None) -> None:
@@ -58,7 +67,11 @@ def check_folder(folder: str | os.PathLike) -> tuple[int, int]:
     """
     folder = Path(folder)
     sums = check_sums(folder)
+    _check_named(folder, _ALWAYS, sums)
     lines = read_manifest(folder)
+    _check_named(folder, [name for line in lines for name in _files(line)], sums)
+    found = (path.relative_to(folder).as_posix() for pattern in _OWN for path in folder.glob(pattern))
+    _check_named(folder, found, sums, f"move it elsewhere if it is not of this export, otherwise {_MEND}")
     for line in lines:
         check_candidate(folder, line)
     return len(lines), len(sums) + 1
@@ -71,18 +84,44 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text(sums)
 
 
-def check_sums(folder: Path) -> list[str]:
+def check_sums(folder: Path) -> set[str]:
     """Hold the files to ``SHA256SUMS``; others that lie beside them (results of a calculation) do not matter.
 
     Returns:
         Names of the files.
+
+    Raises:
+        ValueError: There is no such list, a line of it is no check sum and name, or a file is missing or changed.
     """
-    if not (folder / SUMS).is_file():
+    path = folder / SUMS
+    if not path.is_file():
         raise ValueError(f"{folder}: no {SUMS}; give the folder of an export")
-    lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
-    for digest, name in lines:
+    names = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(
+                f"{path}: line {number} is {line[:80]!r}, not a SHA-256 and a name as sha256sum prints them; {_MEND}"
+            )
+        digest, name = match.groups()
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: missing")
         if file_digest(folder / name) != digest:
             raise ValueError(f"{folder / name}: changed since the export")
-    return [name for _, name in lines]
+        names.add(name)
+    return names
+
+
+def _check_named(folder: Path, expected: Iterable[str], sums: set[str], mend: str = _MEND) -> None:
+    """Hold ``SHA256SUMS`` to the files that it should name."""
+    left_out = sorted(set(expected) - sums)
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        raise ValueError(f"{folder / SUMS}: does not name {left_out[0]}{more}; {mend}")
+
+
+def _files(line: dict) -> list[str]:
+    """The files that a line of the manifest names; KPOINTS, which some input sets do without, is ``check_vasp``'s."""
+    vasp = [f"{line['vasp']}/{name}" for name in ("POSCAR", INCAR, POTCAR_SPEC)] if line["vasp"] else []
+    espresso = [f"{line['espresso']}/{FILE}"] if line["espresso"] else []
+    return [line["file"], line["cif"], *vasp, *espresso]

@@ -33,7 +33,12 @@ MANIFEST = Table(
     "manifest",
     (
         _taken("rank", "place in the ranking of formulas by predicted properties, 1 the best; candidates share it"),
-        column("id", pa.string(), "name of the candidate in all files: reduced formula and a hash of its cell"),
+        column(
+            "id",
+            pa.string(),
+            "name of the candidate in all files: reduced formula and a hash of its cell as it was built, before any "
+            "relaxation",
+        ),
         _taken("formula"),
         column("file", pa.string(), "POSCAR of the candidate"),
         # the crystal
@@ -48,12 +53,7 @@ MANIFEST = Table(
             "the shortest distance in units of the sum of the two covalent radii; ionic and metallic bonds are near 1",
             _UNKNOWN,
         ),
-        _taken(
-            "global_instability_index_vu",
-            "root mean square of what the bond valences of an atom miss of its oxidation state, in valence units; "
-            "below 0.2 in most known crystals",
-            "no oxidation states, or no bond valence parameters",
-        ),
+        _taken("global_instability_index_vu"),
         _taken("oxidation_states", "of each element").with_type(pa.string()),
         # stability
         _taken(
@@ -62,10 +62,20 @@ MANIFEST = Table(
             "decompose into `decomposition`), negative below all of them",
         ),
         _taken(
+            "relaxed_formation_energy_ev_per_atom",
+            "energy of the relaxed cell less that of the elements, both by `potential`; negative: bound. Low is not "
+            "stable: no compound was compared with",
+        ),
+        _taken("hull_remark"),
+        _taken(
             "decomposition", "the phases of the hull that compete with the candidate, with their shares of the atoms"
         ),
         _taken("n_hull_references", "known phases in the candidate's chemical system; few mean a hull with gaps"),
-        _taken("hull_source", "the reference set of the hull and its version: whose phases, energies by what"),
+        _taken(
+            "hull_source",
+            "all sources of the campaign's references with their versions, also those without a phase of the "
+            "candidate's system, and what their energies are by",
+        ),
         _taken("energy_rank", "place among the structures tried for its formula, 1 the lowest in energy"),
         _taken("structure_rank", "place among them by the template's probability and the energy together, 1 the best"),
         # relaxation
@@ -75,10 +85,15 @@ MANIFEST = Table(
             _UNKNOWN,
         ),
         _taken("potential", "the machine-learnt potential that relaxed it, with its version"),
-        _taken("converged", "True: forces and stress came below the limit; False: it ran out of steps"),
+        _taken(
+            "converged",
+            "True: no force on an atom, and none on a lattice vector (stress times volume per atom), was larger than "
+            "the campaign's structures.relax.fmax_ev_per_angstrom, which may leave some GPa of stress: see "
+            "maximum_stress_gpa; False: it ran out of steps",
+        ),
         _taken("energy_ev_per_atom", "the potential's total energy of the relaxed cell; comparable within it only"),
         _taken("maximum_force_ev_per_angstrom", "largest force on an atom that is left"),
-        _taken("maximum_stress_gpa", "largest component of the stress that is left, by size"),
+        _taken("maximum_stress_gpa", "largest principal stress that is left, by size"),
         _taken("relaxation_volume_ratio"),
         _taken("relaxation_steps"),
         _taken("space_group_number_before", "space group before the relaxation"),
@@ -102,7 +117,7 @@ MANIFEST = Table(
         _taken("template_rank", "1: the most probable template of its formula", _NO_TEMPLATE),
         _taken(
             "template_probability",
-            "0 to 1: how often a stable compound whose best template was as likely had its crystal",
+            "0 to 1: of this template being the formula's crystal, by a model that learnt from known stable crystals",
             _NO_TEMPLATE,
         ),
         _taken(
@@ -111,7 +126,6 @@ MANIFEST = Table(
             "same, held near the radii), covalent_radii",
             _NO_TEMPLATE,
         ),
-        _taken("matches", "id of the database's crystal or of another candidate with this structure", "none was found"),
         # predictions from the formula
         _taken(
             "formation_energy_ev_per_atom",

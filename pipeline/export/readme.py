@@ -16,7 +16,9 @@ _FOLDERS = {
     "vasp/ID/": "POSCAR (the same bytes), INCAR, KPOINTS and POTCAR.spec, by pymatgen's {input_set}; no KPOINTS where "
     "that set writes KSPACING into INCAR",
     "espresso/ID/": "pw.in: relaxation of cell and atoms with pw.x",
-    "manifest.csv": "one line a candidate, columns below; numbers to six digits, an empty field is a null",
+    "manifest.csv": "one line a candidate, columns below; numbers to six digits, an empty field is a null. "
+    "pandas takes the formula NaN (sodium nitride) for a missing value: read manifest.parquet, or give "
+    "pandas.read_csv the arguments keep_default_na=False, na_values=['']",
     "manifest.parquet": "the same rows and columns, numbers as numbers; pandas.read_parquet reads it",
     "sources.json": "the databases that the campaign read: queries, dates, check sums, licences, citations",
     "provenance.json": "code, settings, seed, inputs and versions of the export",
@@ -29,6 +31,14 @@ names, none of them computed here by DFT: phases that it lacks can lie lower. No
 disorder, no temperature were looked at. The structure is a proposal: where `origin` is template it has the sites of a
 known crystal, where it is generator a model drew it, where it is random symmetry alone did; another may lie lower.
 Novel means: not in the databases below."""
+_HULL = """How to read the distance to the hull
+  energy_above_hull_ev_per_atom 0.030, decomposition 0.500 Li2O + 0.500 MnO2: by these energies Li2MnO3 lies 0.03 eV for
+  each atom above a mixture of the two, half of the atoms in each. -0.030: it lies as far below. The fewer
+  n_hull_references, the less a low distance says.
+  Both empty, relaxed_formation_energy_ev_per_atom -1.200: it is bound by 1.2 eV for each atom against its elements, as
+  most compounds are, but there was no hull to hold it to. hull_remark says why, and where there is a distance, which
+  known formulas of the system it leaves out.
+"""
 _VASP = """First steps with VASP
   POTCARs are licensed and not here. POTCAR.spec names the potential of each species, one a line, in the order of the
   POSCAR; MAGMOM, LDAUU, LDAUL and LDAUJ in INCAR keep the same order. VASP does not compare names: never sort the
@@ -87,6 +97,7 @@ def readme(
         f"Candidate crystals for DFT, proposed by Kimberlite: {len(lines)}.",
         folders,
         _NOT_DONE,
+        _HULL.rstrip("\n"),
         *(step.rstrip("\n") for step in steps),
         "Cite\n" + "\n".join(_hanging("  ", text) for text in _citations(lines, settings)),
         "Databases, to be cited; sources.json has their queries, dates and check sums:\n"

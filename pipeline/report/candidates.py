@@ -160,7 +160,7 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         f"The distance to the convex hull is known of {n} of {len(manifest)}; energies: "
         f"{'; '.join(map(escape, measured_from))}. Negative: below every reference of the same elements."
         if n
-        else "The distance to the convex hull is known of none."
+        else "The distance to the convex hull is known of none: no compound of their systems has a reference."
     )
     return page.paragraph(
         "Handed over for DFT, best first: ranked by the upper end of the formation energy's 90 % interval, so that a "

@@ -51,7 +51,7 @@ def _card(row: dict, cell: cells.Cell, hull: Hull) -> str:
         _powder(cell),
         _phases(row, hull),
     ]
-    return page.card(summary, page.beside(*drawn) + page.facts(_facts(row, hull)))
+    return page.card(summary, page.beside(*drawn) + page.facts(_facts(row)))
 
 
 def _powder(cell: cells.Cell) -> str:
@@ -64,30 +64,33 @@ def _powder(cell: cells.Cell) -> str:
 
 def _phases(row: dict, hull: Hull) -> str:
     if row["energy_above_hull_ev_per_atom"] is None:
-        sentence = f"Its place among known phases is unknown: {_why(row, hull)}."
+        sentence = f"Its place among known phases is unknown: {_why(row)}."
         return page.block(phases.TITLE, page.missing(sentence))
     energies = (row["energy_ev_per_atom"], row["energy_above_hull_ev_per_atom"])
     return phases.place(hull, phases.Placed(row["formula"], tuple(row["elements"]), tuple(row["counts"]), *energies))
 
 
-def _why(row: dict, hull: Hull) -> str:
+def _why(row: dict) -> str:
     """Why there is no hull distance."""
     if row["energy_ev_per_atom"] is None:
         return "it was not relaxed, so it has no energy"
-    missing = hull.missing(row["elements"])
-    return f"no reference energy of {', '.join(missing)}" if missing else "no distances were asked for"
+    return row["hull_remark"] or "no distances were asked for"
 
 
-def _facts(row: dict, hull: Hull) -> list[tuple[str, str]]:
+def _facts(row: dict) -> list[tuple[str, str]]:
     def shown(name: str, form: str, unit: str = "") -> str:
         return rounded(row[name], form) + (unit if row[name] is not None else "")
 
     energy, gap = _measured(row, "formation_energy", "eV/atom"), _measured(row, "band_gap", "eV")
-    known = [
+    return [
         ("rank", str(row["rank"])),
         ("file", f"<code>POSCAR-{escape(row['id'])}.vasp</code>"),
         ("oxidation states", _charges(row["elements"], row["oxidation_states"]) or "none found"),
-        ("distance to the hull", _hull(row, hull)),
+        ("distance to the hull", _hull(row)),
+        (
+            "relaxed formation energy",
+            shown("relaxed_formation_energy_ev_per_atom", "+.3f", " eV/atom, by the potential"),
+        ),
         ("formation energy", f"{energy} <small>by the model of formulas</small>"),
         ("band gap", f"{gap} <small>by the model of formulas</small>"),
         ("probability of a gap", shown("probability_nonmetal", ".2f")),
@@ -106,17 +109,17 @@ def _facts(row: dict, hull: Hull) -> list[tuple[str, str]]:
             f"{page.formula(row['nearest_known_formula'])} <small>{escape(row['nearest_known_id'])}</small>",
         ),
     ]
-    return known + ([("same crystal as", escape(row["matches"]))] if row["matches"] else [])
 
 
-def _hull(row: dict, hull: Hull) -> str:
+def _hull(row: dict) -> str:
     if row["energy_above_hull_ev_per_atom"] is None:
-        return _why(row, hull)
+        return escape(_why(row))
     phases_of = re.sub(r"[A-Z]\w*", lambda m: page.formula(m[0]), row["decomposition"] or "")
     return (
         f"<b>{rounded(row['energy_above_hull_ev_per_atom'], '+.3f')} eV/atom</b> against {phases_of} "
         f"(shares of the atoms); "
         f"{row['n_hull_references']:,} references: {escape(row['hull_source'] or '')}"
+        + (f"; {escape(row['hull_remark'])}" if row["hull_remark"] else "")
     )
 
 

@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
 
 
+ELEMENTS_ONLY = "no reference but elements"
+
+
 @dataclass(frozen=True)
 class HullDistance:
     """Where a crystal lies against the hull of its chemical system.
 
     Attributes:
         energy_above_hull_ev_per_atom: Negative below the hull, as no reference is; None where an element has no
-            reference, so that there is no hull.
+            reference, so that there is no hull, or where only elements have one: the distance from these is the
+            formation energy, and says nothing of stability.
+        formation_energy_ev_per_atom: Energy less that of the elements; None where one of them has no reference.
         decomposition: Formula and share of the atoms of each phase that makes up the hull at this composition.
         n_references: References within the chemical system.
         missing: Symbols of the elements without a reference.
     """
 
     energy_above_hull_ev_per_atom: float | None
+    formation_energy_ev_per_atom: float | None
     decomposition: tuple[tuple[str, float], ...]
     n_references: int
     missing: tuple[str, ...] = ()
@@ -39,7 +45,9 @@ class HullDistance:
     @property
     def reason(self) -> str | None:
         """Why there is no distance; None where there is one."""
-        return f"no reference energy of {', '.join(self.missing)}" if self.missing else None
+        if self.missing:
+            return f"no reference energy of {', '.join(self.missing)}"
+        return ELEMENTS_ONLY if self.energy_above_hull_ev_per_atom is None else None
 
     @property
     def text(self) -> str | None:
@@ -118,15 +126,19 @@ class Hull:
         """
         from pymatgen.analysis.phase_diagram import PDEntry
 
-        n_references = len(self._within(frozenset(int(z) for z in elements)))
+        system = frozenset(int(z) for z in elements)
+        references = self._within(system)
         if missing := self.missing(elements):
-            return HullDistance(None, (), n_references, missing)
+            return HullDistance(None, None, (), len(references), missing)
         amounts = _amounts(elements, counts)
-        decomposition, distance = self.diagram(elements).get_decomp_and_e_above_hull(
-            PDEntry(amounts, energy_ev_per_atom * sum(amounts.values())), allow_negative=True, check_stable=False
-        )
+        entry = PDEntry(amounts, energy_ev_per_atom * sum(amounts.values()))
+        diagram = self.diagram(elements)
+        formation = float(diagram.get_form_energy_per_atom(entry))
+        if len(system) > 1 and all(len(reference.amounts) == 1 for reference in references):
+            return HullDistance(None, formation, (), len(references))
+        decomposition, distance = diagram.get_decomp_and_e_above_hull(entry, allow_negative=True, check_stable=False)
         phases = sorted(((entry.name, float(share)) for entry, share in decomposition.items()), key=_largest_first)
-        return HullDistance(float(distance), tuple(phases), n_references)
+        return HullDistance(float(distance), formation, tuple(phases), len(references))
 
     def _within(self, system: frozenset[int]) -> list[_Reference]:
         return [one for mine, references in self._of_system.items() if mine <= system for one in references]

@@ -27,6 +27,7 @@ from pipeline.structures.symmetry import symmetry
 PACKING, BOND_VALENCE, ABOVE_HULL = "implausible_packing", "implausible_bond_valences", "above_hull"
 KNOWN, DUPLICATE, LESS_PROBABLE = "known_crystal", "duplicate", "less_probable_of_formula"
 _LEAST_PROBABILITY = 1e-6
+_NAMED = 5  # formulas without a reference
 _CELL_NAMES = {field.name for field in CELL_COLUMNS}
 # What this stage reads of the database's rows.
 _ROWS = tables.Table(
@@ -66,7 +67,7 @@ def judge_structures(
     """
     relaxed = tables.read(relaxed_path, RELAXED)
     references = tables.read(references_path, REFERENCES)
-    hull, source = Hull.from_table(references), reference_set(references)
+    hull, source, absent = Hull.from_table(references), reference_set(references), _absent(references)
     rows, cells = relaxed.drop_columns(list(_CELL_NAMES)).to_pylist(), from_table(relaxed)
     known = _known(rows_paths, relaxed["formula"])
     of_formula = defaultdict(list)
@@ -75,7 +76,7 @@ def judge_structures(
         if cell is not None and np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all():
             row |= _geometry(row, cell, settings.symprec_angstrom)
         if row["rejected_by"] is None:
-            row |= _stability(row, hull, source)
+            row |= _stability(row, hull, source, absent)
             row["rejected_by"] = _implausible(row, cell, settings)
             of_formula[row["formula"]].append((row, cell))
     for formula, structures in of_formula.items():
@@ -113,16 +114,35 @@ def _geometry(row: dict, cell: Cell, symprec_angstrom: float) -> dict:
     }
 
 
-def _stability(row: dict, hull: Hull, source: str | None) -> dict:
+def _stability(row: dict, hull: Hull, source: str | None, absent: dict[frozenset[int], set[str]]) -> dict:
     if row["energy_ev_per_atom"] is None or source is None:
         return {}
     found = hull.distance(row["elements"], row["counts"], row["energy_ev_per_atom"])
+    system = frozenset(row["elements"])
+    formulas = sorted(formula for other, formulas in absent.items() if other <= system for formula in formulas)
+    remarks = [found.reason] if found.reason else []
+    if formulas:
+        told = ", ".join(formulas[:_NAMED]) + (", ..." if len(formulas) > _NAMED else "")
+        remarks.append(f"{len(formulas)} known formulas of the system are no references: {told}")
     return {
         "energy_above_hull_ev_per_atom": found.energy_above_hull_ev_per_atom,
-        "decomposition": found.text or found.reason,
+        "relaxed_formation_energy_ev_per_atom": found.formation_energy_ev_per_atom,
+        "decomposition": found.text,
         "n_hull_references": found.n_references,
         "hull_source": source,
+        "hull_remark": "; ".join(remarks) or None,
     }
+
+
+def _absent(references: pa.Table) -> dict[frozenset[int], set[str]]:
+    """Formulas, by their elements, that the database has and no reference is a crystal of."""
+    rows = references.select(["elements", "formula", "rejected_by"]).to_pylist()
+    present = {row["formula"] for row in rows if row["rejected_by"] is None}
+    absent: dict[frozenset[int], set[str]] = defaultdict(set)
+    for row in rows:
+        if row["formula"] not in present:
+            absent[frozenset(row["elements"])].add(row["formula"])
+    return absent
 
 
 def _implausible(row: dict, cell: Cell, settings: JudgeSettings) -> str | None:
@@ -175,7 +195,7 @@ def preferred(
 
     Args:
         energies_ev_per_atom: Of the relaxed structures; those without come last.
-        probabilities: Of the templates; structures without go by energy alone.
+        probabilities: Of the templates; a structure without one counts as certain, so that energy decides among them.
         scale_ev_per_atom: 0 for energy alone.
 
     Returns:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.cells import Cell
+from pipeline.provenance import file_digest
 from pipeline.structures.relaxation_schema import CHGNET, RelaxationSettings
 
 
@@ -86,7 +87,9 @@ def potential_name(settings: RelaxationSettings) -> str:
     module, _, name = settings.potential.partition(":")
     package = module.partition(".")[0]
     made_of = importlib.metadata.packages_distributions().get(package)
-    version = [importlib.metadata.version(made_of[0])] if made_of else []
+    file = getattr(importlib.import_module(module), "__file__", None)
+    own = [file_digest(file)[:8]] if file else []  # of a file of the user's, which has no version
+    version = [importlib.metadata.version(made_of[0])] if made_of else own
     arguments = [f"{key}={value}" for key, value in sorted(settings.arguments.items())]
     return " ".join([package, *version, name, *arguments])
 

@@ -52,6 +52,8 @@ def random_crystals(elements: Sequence[int], counts: Sequence[int], settings: Bu
                 )
         except (Comp_CompatibilityError, Symm_CompatibilityError, VolumeError):
             continue  # no Wyckoff positions of that group hold so many atoms, or no room for them
+        except TypeError:
+            break  # PyXtal has no radius of an element, berkelium for one
         cell = primitive(Cell.from_structure(drawn.to_pymatgen()), _SYMPREC_ANGSTROM) if drawn.valid else None
         if cell is not None and not too_close(cell, settings.min_distance_factor):
             cells.append(cell)

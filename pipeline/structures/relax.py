@@ -22,7 +22,7 @@ from pipeline.cells import CELL_COLUMNS, Cell, from_table, to_columns
 from pipeline.processes import pool
 from pipeline.structures import potentials
 from pipeline.structures.potentials import potential_name
-from pipeline.structures.relax_batch import Relaxed, relax_batch
+from pipeline.structures.relax_batch import FAILED, Relaxed, relax_batch
 from pipeline.structures.relaxation_schema import CHGNET, NONE, RELAXATIONS, RelaxationSettings
 
 __all__ = ["Relaxed", "potential_name", "relax_all"]
@@ -75,7 +75,7 @@ def relax_all(
             chunk = chunks[place]
             outcomes.update(zip(chunk, found, strict=True))
             if cache_dir is not None:
-                _write(cache_dir, digest, chunk, found)
+                _write(cache_dir, digest, [pair for pair in zip(chunk, found, strict=True) if pair[1] != FAILED])
             progress.update(len(chunk))
     return [outcomes[key] for key in keys]
 
@@ -165,11 +165,15 @@ def _read(cache_dir: Path | None, digest: str) -> Iterator[tuple[str, Relaxed | 
             yield key, reason or Relaxed(cell=cell, **row)
 
 
-def _write(cache_dir: Path, digest: str, keys: list[str], outcomes: list[Relaxed | str]) -> None:
+def _write(cache_dir: Path, digest: str, done: list[tuple[str, Relaxed | str]]) -> None:
+    """Keep what follows from the cells; a failure of the potential may be one of the machine, and is tried again."""
+    if not done:
+        return
+    keys, outcomes = zip(*done, strict=True)
     chunk = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
     rows = [{"reason": outcome} if isinstance(outcome, str) else vars(outcome) for outcome in outcomes]
     columns = {
-        "key": keys,
+        "key": list(keys),
         **to_columns([row.get("cell") for row in rows]),
         **{name: [row.get(name) for row in rows] for name in _PLAIN},
     }

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from pipeline import tables
-from pipeline.cells import CELL_COLUMNS, from_table, to_columns
-from pipeline.structures.relax import Relaxed, potential_name, relax_all
+from pipeline.cells import CELL_COLUMNS, Cell, from_table, to_columns
+from pipeline.structures.potentials import load, potential_name
+from pipeline.structures.relax import relax_all
+from pipeline.structures.relax_batch import FAILED, Relaxed
 from pipeline.structures.relaxation_schema import RelaxationSettings
 from pipeline.structures.schema import BUILT, RELAXATION, RELAXED
 
@@ -32,6 +34,9 @@ def relax_structures(
         processes: How many to use; the results do not depend on it.
         device: ``auto``, ``cpu`` or ``cuda``.
         provenance: Stored in the file.
+
+    Raises:
+        ValueError: The potential cannot be loaded, or fails for every structure.
     """
     built = tables.read(built_path, BUILT)
     rows, cells = built.drop_columns(list(_CELL_NAMES)).to_pylist(), from_table(built)
@@ -46,6 +51,8 @@ def relax_structures(
             device=device,
             what="relaxation",
         )
+        if found and all(outcome == FAILED for outcome in found):
+            raise ValueError(failure(cells[waiting[0]], settings, len(found)))
         outcomes = dict(zip(waiting, found, strict=True))
     for place, row in enumerate(rows):
         outcome = outcomes.get(place)
@@ -58,6 +65,19 @@ def relax_structures(
             row["rejected_by"] = row["rejected_by"] or outcome
     plain = {name: [row[name] for row in rows] for name in RELAXED.schema.names if name not in _CELL_NAMES}
     tables.write(output_path, RELAXED, {**plain, **to_columns(cells)}, provenance)
+
+
+def failure(cell: Cell, settings: RelaxationSettings, n: int) -> str:
+    """What to say when the potential failed for each of ``n`` cells; the first is tried again for the reason."""
+    try:
+        load(settings, "cpu").evaluate([cell])
+        reason = "one of them alone does not"
+    except Exception as error:
+        reason = repr(error)
+    return (
+        f"structures.relax.potential: '{settings.potential}' failed for all {n} structures ({reason}); mend its "
+        "arguments or its environment, or choose another"
+    )
 
 
 def _told(outcome: Relaxed, potential: str) -> dict:

@@ -1,6 +1,7 @@
 """Settings and table of relaxations, light to import."""
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,15 +79,31 @@ class RelaxationSettings:
         """16 hexadecimal digits that change with whatever changes a relaxation.
 
         Args:
-            potential: Name and version of the potential. Where an argument is the path of a file, its bytes count too.
+            potential: Name and version of the potential. Where an argument, or what it lists, is the path of a file,
+                its bytes count too.
         """
-        files = {
-            name: file_digest(value)
-            for name, value in self.arguments.items()
-            if isinstance(value, str) and Path(value).is_file()
-        }
+        values = [one for value in self.arguments.values() for one in (value if isinstance(value, list) else [value])]
+        files = [file_digest(value) for value in values if isinstance(value, str) and Path(value).is_file()]
         about = json.dumps([_METHOD, potential, asdict(self), files], sort_keys=True, default=repr)
         return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+def check_potential(settings: RelaxationSettings) -> None:
+    """Whether the module of the potential is installed, without importing it.
+
+    Raises:
+        ValueError: It is not.
+    """
+    module, _, name = settings.potential.partition(":")
+    try:
+        found = not name or importlib.util.find_spec(module)
+    except ImportError:
+        found = False
+    if not found:
+        raise ValueError(
+            f"relaxation.potential: module '{module}' of '{settings.potential}' is not installed; install its package "
+            "into this environment, or mend the name: 'module:callable'"
+        )
 
 
 _METHOD = 1  # one more whenever the code comes to another relaxed cell: what earlier code has relaxed is done again

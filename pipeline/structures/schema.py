@@ -43,7 +43,7 @@ SELECTED = Table(
 _NONE = "no structure"
 _NO_TEMPLATE = "no structure, or one that is not from a template"
 _UNRELAXED = "not relaxed"
-_NO_HULL = "not relaxed, or an element has no reference"
+_NO_HULL = "not relaxed, an element has no reference, or no compound of its system has one"
 REJECTED_BY = column("rejected_by", pa.string(), "reason why the candidate is not exported", null="it is exported")
 _CANDIDATE = (
     column("id", pa.string(), "reduced formula, with a hash of the cell where there is one"),
@@ -79,7 +79,7 @@ RELAXATION = (
     column("relaxation_volume_ratio", pa.float64(), "volume after over volume before", null=_UNRELAXED),
     column("relaxation_steps", pa.int32(), "steps taken", null=_UNRELAXED),
     column("maximum_force_ev_per_angstrom", pa.float64(), "largest force on an atom", null=_UNRELAXED),
-    column("maximum_stress_gpa", pa.float64(), "largest component of the cell's stress, by size", null=_UNRELAXED),
+    column("maximum_stress_gpa", pa.float64(), "largest principal stress, its sign left out", null=_UNRELAXED),
     column("converged", pa.bool_(), "whether forces and stress came below the limit", null=_UNRELAXED),
     column("space_group_number_before", pa.int32(), "of the cell before relaxation", null=_UNRELAXED),
 )
@@ -101,7 +101,8 @@ GEOMETRY = (
     column(
         "global_instability_index_vu",
         pa.float64(),
-        "root mean square of bond valence sum less oxidation state, in valence units",
+        "root mean square of bond valence sum less oxidation state, in valence units; half of "
+        "known stable salts lie below 0.24, nine in ten below 0.61; far larger where bonds are not ionic",
         null="no structure, or no oxidation states",
     ),
 )
@@ -112,9 +113,23 @@ STABILITY = (
         "to the convex hull of the references, negative below all of them",
         null=_NO_HULL,
     ),
-    column("decomposition", pa.string(), "the phases of the hull below or around the candidate", null=_NO_HULL),
-    column("n_hull_references", pa.int32(), "references within the candidate's chemical system", null=_NO_HULL),
-    column("hull_source", pa.string(), "energies and databases of the references", null=_NO_HULL),
+    column(
+        "relaxed_formation_energy_ev_per_atom",
+        pa.float64(),
+        "the relaxed energy less those of the elements by the same potential",
+        null="not relaxed, or an element has no reference",
+    ),
+    column(
+        "decomposition", pa.string(), "phases of the hull at this composition, with their atoms' share", null=_NO_HULL
+    ),
+    column("n_hull_references", pa.int32(), "references within the candidate's chemical system", null=_UNRELAXED),
+    column("hull_source", pa.string(), "energies and databases of the campaign's references", null=_UNRELAXED),
+    column(
+        "hull_remark",
+        pa.string(),
+        "why there is no distance, or which known formulas of the system are no references",
+        null="nothing to say",
+    ),
     column("energy_rank", pa.int32(), "1 the lowest in energy of its formula", null=_UNRELAXED),
     column(
         "structure_rank",
@@ -158,7 +173,7 @@ class JudgeSettings:
         energy_scale_ev_per_atom: Energy that weighs as much as a factor e in the template's probability; 0 goes by
             energy alone. A potential that errs by about this much cannot tell polymorphs nearer to each other, but the
             templates' chemistry can: ``docs/structures.md`` measures both.
-        max_energy_above_hull_ev_per_atom: None hands over whatever its distance.
+        max_energy_above_hull_ev_per_atom: None hands over whatever its distance; unknown distances always pass.
         max_global_instability_index_vu: None does not look at bond valences.
         min_packing: Least share of the cell's volume in spheres of the covalent radii.
         max_packing: Largest.
@@ -167,7 +182,7 @@ class JudgeSettings:
 
     max_per_formula: int = 1
     energy_scale_ev_per_atom: float = 0.05
-    max_energy_above_hull_ev_per_atom: float | None = None
+    max_energy_above_hull_ev_per_atom: float | None = 0.2
     max_global_instability_index_vu: float | None = None
     min_packing: float = 0.1
     max_packing: float = 1.3

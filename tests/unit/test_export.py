@@ -1,11 +1,13 @@
 import csv
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
 import ase.io
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
@@ -242,10 +244,13 @@ def test_inputs_are_a_choice(tmp_path):
 def test_both_manifests_say_the_same(tmp_path):
     columns = {"energy_above_hull_ev_per_atom": [0.0123456789, None], "potential": ["chgnet 0.4.2", None]}
     columns |= {"hull_source": ["chgnet 0.4.2 on mp.csv", None], "n_hull_references": [7, None]}
+    columns |= {"relaxed_formation_energy_ev_per_atom": [-1.25, None], "hull_remark": ["no reference: TiO2", None]}
     output = make_export(tmp_path, [perovskite(), shuffled()], **columns)
     table = pq.read_table(output / "manifest.parquet")
     assert table.schema.names == MANIFEST.schema.names == list(manifest(output)[0]) == list(meanings())
     assert table["energy_above_hull_ev_per_atom"].to_pylist() == [None, 0.0123456789]
+    assert table["relaxed_formation_energy_ev_per_atom"].to_pylist() == [None, -1.25]
+    assert table["hull_remark"].to_pylist() == [None, "no reference: TiO2"]
     for line, row in zip(manifest(output), table.to_pylist(), strict=True):
         for name, value in row.items():
             if isinstance(value, float):
@@ -276,6 +281,61 @@ def test_the_folder_can_be_checked_from_the_command_line(tmp_path):
         check_folder(output)
     with pytest.raises(ValueError, match="no SHA256SUMS; give the folder of an export"):
         check_folder(tmp_path)
+
+
+def test_check_sums_that_leave_a_file_out_are_refused(tmp_path):
+    """An empty list, one without each of its files in turn, and one beside a file of another export."""
+    output = make_export(tmp_path, [perovskite()])
+    sums = output / "SHA256SUMS"
+    text = sums.read_text()
+    sums.write_text("")
+    with pytest.raises(ValueError, match=r"SHA256SUMS: does not name README\.txt and 4 more; copy the whole folder"):
+        check_folder(output)
+    lines = text.splitlines(keepends=True)
+    assert len(lines) == 12
+    for n, line in enumerate(lines):
+        sums.write_text("".join(lines[:n] + lines[n + 1 :]))
+        with pytest.raises(ValueError, match=f"does not name {re.escape(line.split()[1])}; .*copy the whole folder"):
+            check_folder(output)
+    sums.write_text(text)
+    check_folder(output)
+    (output / line.split()[1]).with_name("OUTCAR").write_text("a result")
+    (output / "espresso" / "pseudo").mkdir()
+    check_folder(output)
+    for stray in ("POSCAR/POSCAR-MgO-1.vasp", "cif/MgO-1.cif", "vasp/MgO-1/INCAR", "espresso/MgO-1/pw.in"):
+        (output / stray).parent.mkdir(exist_ok=True)
+        (output / stray).write_text("of another export")
+        with pytest.raises(ValueError, match=f"does not name {re.escape(stray)}; move it elsewhere"):
+            check_folder(output)
+        (output / stray).unlink()
+    check_folder(output)
+
+
+@pytest.mark.parametrize("bad", [b"", b"no sum", b"0123  README.txt", b"\xff\xfe\x00", b"0" * 63 + b"G  README.txt"])
+def test_a_bad_line_of_the_check_sums_is_named_by_its_number(tmp_path, bad):
+    output = make_export(tmp_path, [perovskite()])
+    lines = (output / "SHA256SUMS").read_bytes().splitlines()
+    (output / "SHA256SUMS").write_bytes(b"\n".join([*lines[:4], bad, *lines[5:]]) + b"\n")
+    with pytest.raises(
+        ValueError, match=r"SHA256SUMS: line 5 is '.*', not a SHA-256 and a name .*copy the whole folder"
+    ):
+        check_folder(output)
+
+
+def test_sodium_nitride_is_no_missing_value_to_those_who_follow_the_readme(tmp_path):
+    salt = known_crystals()[0]
+    nitride = Cell(salt.lattice, np.array([11, 7], np.uint8), salt.fractional)
+    output = make_export(tmp_path, [nitride])
+    readme = " ".join((output / "README.txt").read_text().split())
+    assert "pandas.read_csv the arguments keep_default_na=False, na_values=['']" in readme
+    line = pd.read_csv(output / "manifest.csv", keep_default_na=False, na_values=[""]).iloc[0]
+    assert line["formula"] == "NaN" and np.isnan(line["band_gap_ev"])
+    assert pd.read_parquet(output / "manifest.parquet")["formula"].tolist() == ["NaN"]
+
+
+def test_what_rejects_a_structure_is_no_column(tmp_path):
+    """It would be empty in every line: such structures stay behind."""
+    assert not {"matches", "rejected_by"} & set(MANIFEST.schema.names)
 
 
 def test_the_config_knows_the_input_sets():

@@ -58,12 +58,14 @@ def write_table(path, table, cells: list[Cell | None], formulas=None, **known):
     return path
 
 
-def write_references(path, energies: dict[str, float]):
+def write_references(path, energies: dict[str, float | None]):
+    """Each formula's energy in eV/atom, None for one that is no reference."""
     compositions = Compositions.from_formulas(list(energies))
     n = len(energies)
     columns = {field.name: pa.nulls(n, field.type) for field in REFERENCES.fields if field.nullable}
     columns |= {"id": list(energies), "source": ["by hand"] * n, "version": ["1"] * n, "formula": list(energies)}
     columns |= {"relaxed": [True] * n, "potential": ["abacus 1"] * n, "energy_ev_per_atom": list(energies.values())}
+    columns |= {"rejected_by": [None if energy is not None else "no_crystal" for energy in energies.values()]}
     columns |= {**compositions.columns(), **to_columns([None] * n)}
     tables.write(path, REFERENCES, {name: columns[name] for name in REFERENCES.schema.names})
     return path
@@ -103,7 +105,7 @@ def judge(
         references_path=write_references(folder / "references.parquet", references or {}),
         rows_paths=[write_rows(folder / "rows.parquet", known or {"other": rock_salt(3, 9, 4.0)})],
         output_path=folder / "structures.parquet",
-        settings=JudgeSettings(**settings),
+        settings=JudgeSettings(**{"max_energy_above_hull_ev_per_atom": None, **settings}),
     )
     return tables.read(folder / "structures.parquet", STRUCTURES).to_pylist()
 
@@ -129,19 +131,33 @@ class TestPlausibility:
 
 class TestJudge:
     def test_hull_distance_by_hand(self, tmp_path):
-        """Na at -1, Cl at -2 eV/atom: NaCl at -3 lies 1.5 below the line between them; known NaCl at -3.2 is lower."""
-        rows = judge(tmp_path, [rock_salt()], [-3.0], {"Na": -1.0, "Cl": -2.0})
-        assert rows[0]["energy_above_hull_ev_per_atom"] == pytest.approx(-1.5)
-        assert rows[0]["hull_source"] == "abacus 1 on by hand 1"
+        """Na at -1, Cl at -2 eV/atom: NaCl at -3 has -1.5 against them; known NaCl at -3.2 is lower."""
         rows = judge(tmp_path, [rock_salt()], [-3.0], {"Na": -1.0, "Cl": -2.0, "NaCl": -3.2})
         assert rows[0]["energy_above_hull_ev_per_atom"] == pytest.approx(0.2)
+        assert rows[0]["relaxed_formation_energy_ev_per_atom"] == pytest.approx(-1.5)
         assert (rows[0]["decomposition"], rows[0]["n_hull_references"]) == ("1.000 NaCl", 3)
-        assert rows[0]["rejected_by"] is None
+        assert rows[0]["hull_source"] == "abacus 1 on by hand 1"
+        assert rows[0]["hull_remark"] is None and rows[0]["rejected_by"] is None
+
+    def test_elements_alone_are_no_hull(self, tmp_path):
+        """The distance from them is the formation energy, which stands in its own column."""
+        (row,) = judge(tmp_path, [rock_salt()], [-3.0], {"Na": -1.0, "Cl": -2.0})
+        assert row["relaxed_formation_energy_ev_per_atom"] == pytest.approx(-1.5)
+        assert (row["energy_above_hull_ev_per_atom"], row["decomposition"]) == (None, None)
+        assert row["hull_remark"] == "no reference but elements"
+        limit = judge(tmp_path, [rock_salt()], [-3.0], {"Na": -1.0, "Cl": -2.0}, max_energy_above_hull_ev_per_atom=0)
+        assert limit[0]["rejected_by"] is None
+
+    def test_known_formulas_without_a_reference_are_named(self, tmp_path):
+        hull = {"Na": -1.0, "Cl": -2.0, "NaCl": -3.2, "NaCl3": None, "KCl": None}
+        (row,) = judge(tmp_path, [rock_salt()], [-3.0], hull)
+        assert row["energy_above_hull_ev_per_atom"] == pytest.approx(0.2)
+        assert row["hull_remark"] == "1 known formulas of the system are no references: NaCl3"
 
     def test_an_element_without_reference_gives_no_distance_and_says_so(self, tmp_path):
         rows = judge(tmp_path, [rock_salt()], [-3.0], {"Na": -1.0})
         assert rows[0]["energy_above_hull_ev_per_atom"] is None
-        assert rows[0]["decomposition"] == "no reference energy of Cl"
+        assert (rows[0]["decomposition"], rows[0]["hull_remark"]) == (None, "no reference energy of Cl")
         assert rows[0]["rejected_by"] is None
 
     def test_the_lowest_of_a_formula_is_kept_whatever_its_place(self, tmp_path):
@@ -242,6 +258,13 @@ class TestRelaxation:
         assert fell["lattice_angstrom"] == gold.lattice.ravel().tolist()
         assert failed["relaxed"] is False and failed["rejected_by"]
         assert first["id"] == f"NaCl-{structure_hash(copper)}"  # named by what was built
+
+    def test_a_potential_that_fails_for_all_is_an_error_and_nothing_is_kept_of_it(self, tmp_path):
+        """The machine may be at fault: once it is mended, the same cells relax."""
+        uranium = caesium_chloride(92, 92, 3.2)
+        with pytest.raises(ValueError, match=r"structures\.relax\.potential: 'ase.*EMT' failed for all 1 .* for U"):
+            self.relax(tmp_path, [uranium], [None], potential="ase.calculators.emt:EMT")
+        assert not list((tmp_path / "cache").glob("*"))
 
     def test_no_potential_leaves_every_cell_as_it_is(self, tmp_path):
         (row,) = self.relax(tmp_path, [rock_salt()], [None], potential="none")

@@ -198,7 +198,7 @@ def structure(formula: str, hull: Hull, energy: float | None = None, **known) ->
         row |= {"maximum_force_ev_per_angstrom": 0.02, "maximum_stress_gpa": 0.1, "relaxation_volume_ratio": 1.1}
         row |= {"space_group_number_before": 225, "decomposition": found.text, "n_hull_references": found.n_references}
         row |= {"energy_above_hull_ev_per_atom": found.energy_above_hull_ev_per_atom}
-        row |= {"hull_source": None if found.reason else "chgnet 0.4.2 on mine"}
+        row |= {"hull_source": "chgnet 0.4.2 on mine", "hull_remark": found.reason}
     return row | known
 
 

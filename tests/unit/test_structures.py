@@ -271,6 +271,13 @@ class TestSymmetry:
         assert minimum_distance(cell) == pytest.approx(2.82)
         assert symmetry(cell, 0.01).number == 225
 
+    def test_cells_that_are_no_numbers_answer_none(self):
+        for place in ("lattice", "fractional"):
+            arrays = {"lattice": 4 * CUBE, "fractional": np.zeros((1, 3))}
+            arrays[place] = np.full_like(arrays[place], np.nan)
+            cell = Cell(arrays["lattice"], np.array([NA], np.uint8), arrays["fractional"])
+            assert symmetry(cell, 0.01) is None and primitive(cell, 0.01) is None
+
     def test_failures_answer_none(self):
         overlap = Cell(4 * CUBE, np.array([NA, NA], np.uint8), np.zeros((2, 3)))
         assert symmetry(overlap, 0.01) is None
@@ -333,6 +340,10 @@ class TestBuild:
             assert symmetry(cell, 0.01).number > 1
             assert row["template_id"] is None and row["rejected_by"] is None
         assert rows[0]["id"] != rows[1]["id"]
+
+    def test_no_random_crystals_of_elements_without_radii(self, tmp_path, library):
+        (row,) = run(tmp_path, library, ["BkF3"], n_random=1)
+        assert (row["origin"], row["rejected_by"]) == (None, "no_template")
 
     def test_crystals_from_the_generator_need_no_template(self, tmp_path, library):
         """No template has their formula; what is kept carries the generator's cell, and none of a template's words."""

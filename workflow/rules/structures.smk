@@ -1,6 +1,13 @@
+from pipeline.structures.relaxation_schema import RelaxationSettings, check_potential
+
 RANKING = os.path.relpath(Path(workflow.basedir) / "resources/models/template_ranking/classes.txt.gz")
 # Relaxed cells, for all campaigns: by the digest of what relaxed them, so that no other code or potential is mistaken.
 RELAXATIONS = "results/shared/relaxations"
+
+try:
+    check_potential(RelaxationSettings(**config["structures"]["relax"]))
+except ValueError as error:
+    fail(f"structures.relax: {error}")
 
 
 rule templates:
