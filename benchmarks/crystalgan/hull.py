@@ -9,7 +9,7 @@ from benchmarks.crystalgan.relaxing import relax_all
 from pipeline.cells import Cell, compositions_of
 from pipeline.composition import ATOMIC_NUMBERS
 from pipeline.structures import hull
-from pipeline.structures.references import ground_state
+from pipeline.structures.known_crystals import ground_state
 from pipeline.structures.relax import Relaxed
 from pipeline.structures.symmetry import primitive
 

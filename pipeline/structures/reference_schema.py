@@ -15,7 +15,7 @@ AFLOW, ASE = "aflow", "ase"
 
 _UNUSED = "left out"
 _UNKNOWN = "unknown"
-_UNRELAXED = "not relaxed"
+_NO_ENERGY = "the potential gave no energy"
 REFERENCES = Table(
     "references",
     (
@@ -33,15 +33,22 @@ REFERENCES = Table(
         column(
             "energy_ev_per_atom",
             pa.float64(),
-            "on the potential's scale: of the relaxed crystal, or its formation energy in the database on top of the "
+            "on the potential's scale: of the crystal, or its formation energy in the database on top of the "
             "potential's elements",
             null=_UNUSED,
         ),
         column("formation_energy_ev_per_atom", pa.float64(), "as the database has it", null=_UNKNOWN),
         column("database_energy_above_hull_ev_per_atom", pa.float64(), "as the database has it", null=_UNKNOWN),
-        column("relaxed", pa.bool_(), "whether the energy is that of the crystal relaxed by the potential"),
-        column("potential", pa.string(), "what relaxed it, with its version", null=_UNRELAXED),
-        column("converged", pa.bool_(), "whether forces and stress came below the limit", null=_UNRELAXED),
+        column(
+            "relaxed",
+            pa.bool_(),
+            "whether the energy is that of the crystal relaxed by the potential; false where it has `potential`: the "
+            "relaxation failed, and the energy is that of the crystal as it stands",
+        ),
+        column("potential", pa.string(), "what gave the energy, with its version", null=_NO_ENERGY),
+        column(
+            "converged", pa.bool_(), "whether forces and stress came below the limit on relaxation", null=_NO_ENERGY
+        ),
         *CELL_COLUMNS,
         column("rejected_by", pa.string(), "reason why the entry is no reference", null="it is one"),
     ),
@@ -58,12 +65,14 @@ class HullSettings:
             ``none`` measures nothing.
         max_above_hull_ev_per_atom: Entries of the database that lie higher above its own hull are not relaxed.
         max_per_formula: Polymorphs of one formula that are relaxed, the lowest in the database first; those of unknown
-            energy all are.
+            energy all are. Where none of them can be relaxed, three more are tried.
+        max_atoms: Crystals with more sites in the primitive cell are no references.
     """
 
     source: str = "potential"
     max_above_hull_ev_per_atom: float = 0.1
     max_per_formula: int = 3
+    max_atoms: int = 100
 
     def __post_init__(self):
         if self.source not in SOURCES:

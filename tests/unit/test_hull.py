@@ -7,10 +7,13 @@ import pytest
 from pipeline import tables
 from pipeline.cells import Cell, to_columns
 from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
+from pipeline.provenance import file_digest
+from pipeline.structures import known_crystals
 from pipeline.structures import references as module
 from pipeline.structures.hull import Hull, HullDistance
+from pipeline.structures.known_crystals import ground_state
 from pipeline.structures.reference_schema import REFERENCES, HullSettings, reference_set
-from pipeline.structures.references import ground_state, write_references
+from pipeline.structures.references import write_references
 from pipeline.structures.relaxation_schema import RelaxationSettings
 
 EMT = "ase.calculators.emt:EMT"
@@ -132,11 +135,13 @@ def write_rows(path, rows: list[tuple]):
         "energy_above_hull_ev_per_atom": pa.array(above, pa.float64()),
         **to_columns(cells),
     }
-    tables.write(path, module._ROWS, columns)
+    tables.write(path, known_crystals.ROWS, columns)
     return path
 
 
-def run(folder, rows: list, formulas: list[str], potential=EMT, rejected: list | None = None, **settings) -> pa.Table:
+def run(
+    folder, rows: list, formulas: list[str], *, rejected: list | None = None, relaxation: dict | None = None, **settings
+) -> pa.Table:
     elements = Compositions.from_formulas(formulas).columns()["elements"]
     built = {"elements": elements, "rejected_by": rejected or [None] * len(formulas)}
     tables.write(folder / "built.parquet", module._BUILT, built)
@@ -145,7 +150,7 @@ def run(folder, rows: list, formulas: list[str], potential=EMT, rejected: list |
         built_path=folder / "built.parquet",
         output_path=folder / "references.parquet",
         settings=HullSettings(**settings),
-        relaxation=RelaxationSettings(potential=potential, max_steps=5),
+        relaxation=RelaxationSettings(**{"potential": EMT, "max_steps": 5} | (relaxation or {})),
         cache_dir=folder / "cache",
         processes=1,
         device="cpu",
@@ -182,7 +187,9 @@ class TestReferences:
             "CuAu-4": "above_max_above_hull",
             "Cu3Au-5": "no_crystal",
         }
-        assert {row["source"] for row in used(table)} == {"mine", "aflow"}  # AFLOW has compounds of Cu and Au
+        # AFLOW has compounds of Cu and Au; its elements and ASE's stand beside those of the database.
+        of = {(row["source"], row["formula"]) for row in used(table)}
+        assert {("mine", "Cu"), ("aflow", "Cu"), ("ase", "Cu"), ("mine", "Au"), ("ase", "Au"), ("aflow", "CuAu")} <= of
         for row in used(table):
             assert row["relaxed"]
             assert row["energy_ev_per_atom"] == pytest.approx(0, abs=0.5)  # EMT's elements stand near 0
@@ -191,7 +198,7 @@ class TestReferences:
         said = reference_set(table)
         assert said.startswith("ase ")
         assert "on aflow pymatgen" in said
-        assert f"mine {module.file_digest(rows)[:8]}" in said
+        assert f"mine {file_digest(rows)[:8]}" in said
         found = distance(Hull.from_table(table), "CuAu3", 0.5)
         assert found.energy_above_hull_ev_per_atom > 0
         assert found.n_references == len(used(table))
@@ -221,7 +228,9 @@ class TestReferences:
         assert len(hydrogen) == 6  # two of oxygen, three of nitrogen, one of chlorine
         assert {row["source"] for row in hydrogen} == {"aflow"}
         assert ground_state("H") is None
-        assert module._neighbours_crystals(118, module._aflow()) == []  # without a place in the scale
+        assert (
+            known_crystals.neighbours_crystals(118, known_crystals.aflow_crystals()) == []
+        )  # without a place in the scale
 
     def test_an_element_that_the_potential_does_not_know_has_no_hull(self, tmp_path):
         rows = write_rows(tmp_path / "formulas.parquet", [("CuAu", None, None, None)])
@@ -230,7 +239,8 @@ class TestReferences:
 
     def test_the_databases_own_formation_energies(self, tmp_path, rows):
         table = run(tmp_path, [rows], ["CuAu3"], source="database")
-        relaxed = {row["formula"]: row["energy_ev_per_atom"] for row in used(table) if row["relaxed"]}
+        relaxed = sorted((row["energy_ev_per_atom"], row["formula"]) for row in used(table) if row["relaxed"])
+        relaxed = {formula: energy for energy, formula in reversed(relaxed)}  # the lowest of each
         assert set(relaxed) == {"Cu", "Au"}
         reasons = {row["id"]: row["rejected_by"] for row in table.to_pylist() if not row["relaxed"]}
         assert reasons == {
@@ -249,6 +259,73 @@ class TestReferences:
         assert reference_set(table).startswith("formation energies of mine ")
         assert "; elements by ase " in reference_set(table)
 
+    @pytest.mark.parametrize("source", ["potential", "database"])
+    def test_an_energy_out_of_all_bounds_is_left_out(self, tmp_path, source):
+        rows = [("AgPd", None, -0.1 - place / 1000, None) for place in range(40)]  # what is usual, if of no system here
+        rows += [("CuAu", CUAU, -0.05, 0.0), ("CuAu3", fcc(CU, AU, AU, AU, a=4.0), -40.0, 0.0)]
+        table = run(tmp_path, [write_rows(tmp_path / "mine.parquet", rows)], ["Cu2Au"], source=source)
+        reasons = {row["id"]: row["rejected_by"] for row in table.to_pylist() if row["source"] == "mine"}
+        assert reasons == {"CuAu-40": None, "CuAu3-41": "formation_energy_outlier"}
+
+    def test_elements_are_not_measured_by_the_bounds_of_compounds(self, tmp_path):
+        rows = [("AgPd", None, -3.0, None)] * 40 + [("Cu", COPPER, 0.0, 0.0)]
+        table = run(tmp_path, [write_rows(tmp_path / "mine.parquet", rows)], ["CuAu"])
+        assert [row["id"] for row in used(table) if row["source"] == "mine"] == ["Cu-40"]
+
+    def test_databases_without_any_formation_energy(self, tmp_path):
+        rows = write_rows(tmp_path / "mine.parquet", [("CuAu", CUAU, None, None)])
+        with pytest.raises(
+            ValueError, match=r"structures\.hull\.source: 'database', but no row of \['.*mine.parquet'\]"
+        ):
+            run(tmp_path, [rows], ["CuAu"], source="database")
+
+    def test_references_have_their_own_limit_of_atoms(self, tmp_path):
+        large = fcc(CU, CU, AU, AU, a=3.85)
+        large.fractional[3] += 0.03  # no smaller cell has these sites
+        rows = [("Cu", COPPER, 0.0, 0.0), ("CuAu", large, -0.06, 0.0), ("CuAu", CUAU, -0.05, 0.01)]
+        rows = write_rows(tmp_path / "mine.parquet", rows)
+        table = run(tmp_path, [rows], ["CuAu"], max_atoms=2, max_per_formula=1, relaxation={"max_atoms": 1})
+        reasons = {row["id"]: row["rejected_by"] for row in table.to_pylist() if row["source"] == "mine"}
+        assert reasons == {"Cu-0": None, "CuAu-1": "too_many_atoms_to_relax", "CuAu-2": None}
+
+    def test_the_next_polymorphs_take_the_place_of_one_that_fails(self, tmp_path):
+        rows = [("CuAu", fcc(CU, AU, a=1.5), -0.9, 0.0)]
+        rows += [("CuAu", fcc(CU, CU, AU, AU, a=3.7 + place / 20), -0.5, place / 100) for place in range(1, 5)]
+        rows += [("Cu", COPPER, 0.0, 0.0), ("Cu", fcc(CU, a=3.7), 0.0, 0.01)]
+        rows = write_rows(tmp_path / "mine.parquet", rows)
+        table = run(tmp_path, [rows], ["CuAu"], max_per_formula=1)
+        reasons = {row["id"]: row["rejected_by"] for row in table.to_pylist() if row["source"] == "mine"}
+        assert reasons == {
+            "CuAu-0": "too_close_before_relaxation",
+            **dict.fromkeys(["CuAu-1", "CuAu-2", "CuAu-3"]),
+            "CuAu-4": "beyond_max_per_formula",
+            "Cu-5": None,
+            "Cu-6": "beyond_max_per_formula",
+        }
+
+    def test_a_crystal_that_cannot_be_relaxed_has_its_energy_as_it_stands(self, tmp_path):
+        from ase import Atoms
+        from ase.calculators.emt import EMT as Potential
+
+        wide = fcc(CU, CU, AU, AU, a=4.3)
+        rows = write_rows(tmp_path / "mine.parquet", [("CuAu", wide, -0.05, 0.0)])
+        table = run(tmp_path, [rows], ["CuAu"], relaxation={"max_volume_ratio": 1.001})
+        (row,) = [row for row in used(table) if row["source"] == "mine"]
+        atoms = Atoms(
+            wide.elements, cell=wide.lattice, scaled_positions=wide.fractional, pbc=True, calculator=Potential()
+        )
+        assert row["energy_ev_per_atom"] == pytest.approx(atoms.get_potential_energy() / 4)
+        assert (row["relaxed"], row["converged"], row["potential"][:4]) == (False, False, "ase ")
+        lattice = np.reshape(row["lattice_angstrom"], (3, 3))
+        assert abs(np.linalg.det(lattice)) == pytest.approx(wide.volume / 2)
+
+    def test_formulas_of_the_systems_are_all_there(self, tmp_path):
+        formulas = ["CuAu", "Cu2Au", "Cu", "CuPd"]
+        rows = write_rows(tmp_path / "formulas.parquet", [(formula, None, None, None) for formula in formulas])
+        table = run(tmp_path, [rows], ["CuAu3"])
+        reasons = {row["formula"]: row["rejected_by"] for row in table.to_pylist() if row["source"] == "formulas"}
+        assert reasons == dict.fromkeys(["CuAu", "Cu2Au", "Cu"], "no_crystal")
+
     def test_formation_energies_of_one_database_alone(self, tmp_path, rows):
         other = write_rows(tmp_path / "other.parquet", [("CuAu3", fcc(CU, AU, AU, AU, a=4.0), -9.0, 0.0)])
         table = run(tmp_path, [rows, other], ["CuAu3"], source="database")
@@ -256,7 +333,7 @@ class TestReferences:
         assert reasons["other:CuAu3-0"] == "another_database_stands"
         assert reasons["mine:CuAu-2"] is None
 
-    @pytest.mark.parametrize("nothing", [{"source": "none"}, {"potential": "none"}])
+    @pytest.mark.parametrize("nothing", [{"source": "none"}, {"relaxation": {"potential": "none"}}])
     def test_nothing_to_measure_from(self, tmp_path, rows, nothing):
         table = run(tmp_path, [rows], ["CuAu"], **nothing)
         assert (len(table), reference_set(table)) == (0, None)
