@@ -105,7 +105,7 @@ directions and all angles of an atom have in common. Measured on: {measured["rat
 ## Bad structures among good ones
 
 {robustness["cells"]:,} structures, {robustness["planted"]} of them planted:
-{", ".join(f"{n} {kind}" for kind, n in robustness["reported"].items())}. All {sum(robustness["reported"].values())}
+{", ".join(f"{n} of {kind}" for kind, n in robustness["reported"].items())}. All {sum(robustness["reported"].values())}
 were reported with
 the fitting reason, all {robustness["treated"]:,} others treated, none aborted: {robustness["relaxed"]:,} relaxed
 ({robustness["max_steps"]} step at most), the rest with a
