@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from pipeline import tables
 from pipeline.cells import CELL_COLUMNS, Cell, from_table, minimum_distance, to_columns
+from pipeline.structures import reference_schema
 from pipeline.structures.assign import same_crystal
 from pipeline.structures.hull import Hull
 from pipeline.structures.plausibility import (
@@ -135,12 +136,12 @@ def _stability(row: dict, hull: Hull, source: str | None, absent: dict[frozenset
 
 
 def _absent(references: pa.Table) -> dict[frozenset[int], set[str]]:
-    """Formulas, by their elements, that the database has and no reference is a crystal of."""
+    """Formulas, by their elements, that no reference is a crystal of, those far above the hull left out."""
     rows = references.select(["elements", "formula", "rejected_by"]).to_pylist()
     present = {row["formula"] for row in rows if row["rejected_by"] is None}
     absent: dict[frozenset[int], set[str]] = defaultdict(set)
     for row in rows:
-        if row["formula"] not in present:
+        if row["formula"] not in present and row["rejected_by"] != reference_schema.ABOVE_HULL:
             absent[frozenset(row["elements"])].add(row["formula"])
     return absent
 

@@ -11,6 +11,7 @@ from pipeline.composition import COUNTS, ELEMENTS
 from pipeline.tables import Table, column
 
 SOURCES = ("potential", "database", "none")
+ABOVE_HULL = "above_max_above_hull"  # reason of what the database itself has too far above its hull
 AFLOW, ASE = "aflow", "ase"
 
 _UNUSED = "left out"

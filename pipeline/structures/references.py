@@ -23,13 +23,13 @@ from pipeline.structures.known_crystals import (
     neighbours_crystals,
     own_crystals,
 )
-from pipeline.structures.reference_schema import REFERENCES, HullSettings
+from pipeline.structures.reference_schema import ABOVE_HULL, REFERENCES, HullSettings
 from pipeline.structures.relax import Relaxed, potential_name, relax_all
 from pipeline.structures.relax_batch import NO_CRYSTAL, TOO_MANY_ATOMS
 from pipeline.structures.relaxation_schema import NONE, RelaxationSettings
 from pipeline.structures.symmetry import primitive
 
-ABOVE_HULL, POLYMORPH = "above_max_above_hull", "beyond_max_per_formula"
+POLYMORPH = "beyond_max_per_formula"
 NO_ENERGY, OTHER_DATABASE, NO_ELEMENT = "no_formation_energy", "another_database_stands", "no_reference_of_an_element"
 
 _NEXT = 3  # polymorphs tried where none that came first could be relaxed

@@ -58,14 +58,16 @@ def write_table(path, table, cells: list[Cell | None], formulas=None, **known):
     return path
 
 
-def write_references(path, energies: dict[str, float | None]):
-    """Each formula's energy in eV/atom, None for one that is no reference."""
+def write_references(path, energies: dict[str, float | str | None]):
+    """Each formula's energy in eV/atom, or for one that is no reference its reason (None: any)."""
+    reasons = [each if isinstance(each, str) else "no_crystal" if each is None else None for each in energies.values()]
+    energies = {formula: None if isinstance(each, str) else each for formula, each in energies.items()}
     compositions = Compositions.from_formulas(list(energies))
     n = len(energies)
     columns = {field.name: pa.nulls(n, field.type) for field in REFERENCES.fields if field.nullable}
     columns |= {"id": list(energies), "source": ["by hand"] * n, "version": ["1"] * n, "formula": list(energies)}
     columns |= {"relaxed": [True] * n, "potential": ["abacus 1"] * n, "energy_ev_per_atom": list(energies.values())}
-    columns |= {"rejected_by": [None if energy is not None else "no_crystal" for energy in energies.values()]}
+    columns |= {"rejected_by": reasons}
     columns |= {**compositions.columns(), **to_columns([None] * n)}
     tables.write(path, REFERENCES, {name: columns[name] for name in REFERENCES.schema.names})
     return path
@@ -149,7 +151,7 @@ class TestJudge:
         assert limit[0]["rejected_by"] is None
 
     def test_known_formulas_without_a_reference_are_named(self, tmp_path):
-        hull = {"Na": -1.0, "Cl": -2.0, "NaCl": -3.2, "NaCl3": None, "KCl": None}
+        hull = {"Na": -1.0, "Cl": -2.0, "NaCl": -3.2, "NaCl3": None, "KCl": None, "Na2Cl": "above_max_above_hull"}
         (row,) = judge(tmp_path, [rock_salt()], [-3.0], hull)
         assert row["energy_above_hull_ev_per_atom"] == pytest.approx(0.2)
         assert row["hull_remark"] == "1 known formulas of the system are no references: NaCl3"
