@@ -205,7 +205,7 @@ def test_a_run_killed_while_its_job_runs(cluster, on_slurm):
 @with_accounting
 def test_the_default_campaign(cluster, root, tmp_path, on_slurm):
     """The embedded database at its full size."""
-    (on_slurm.folder / "default.yaml").write_text("campaign: default\nstructures:\n  threads: 2\n")
+    (on_slurm.folder / "default.yaml").write_text("campaign: default\nstructures:\n  threads: 1\n")
     last = cluster.last()
     done(on_slurm, overlay="default.yaml")
     jobs = since(cluster, last)
