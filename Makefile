@@ -13,8 +13,10 @@ export OMP_NUM_THREADS ?= 1
 run: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $(CONFIGFILE)
 
+# What runs Snakemake itself uses the cores by that; the rest shares them by processes.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest tests/unit tests/science -n 2 --dist loadfile
+	$(BIN)/pytest tests/workflow tests/dft tests/faults
 
 # A real Slurm on this machine (Debian or Ubuntu, root). SHORT=1 leaves out what takes minutes.
 test-slurm: $(READY)
