@@ -68,6 +68,11 @@ class Cell:
         """Volume in cubic angstrom, positive for left-handed cells too."""
         return abs(float(np.linalg.det(self.lattice)))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether lattice and coordinates are numbers."""
+        return bool(np.isfinite(self.lattice).all() and np.isfinite(self.fractional).all())
+
     def scaled(self, volume: float) -> "Cell":
         """The same cell blown up evenly to ``volume`` cubic angstrom."""
         return Cell(self.lattice * np.cbrt(volume / self.volume), self.elements, self.fractional)
@@ -108,6 +113,17 @@ def from_table(table: pa.Table) -> list[Cell | None]:
         else None
         for lattice, sites, coordinates in zip(lattices, elements, fractional, strict=True)
     ]
+
+
+def plain_rows(table: pa.Table) -> list[dict]:
+    """The rows of a table without its cell columns."""
+    return table.drop_columns([field.name for field in CELL_COLUMNS]).to_pylist()
+
+
+def with_cells(names: Sequence[str], rows: Sequence[dict], cells: Sequence[Cell | None]) -> dict[str, list | pa.Array]:
+    """Columns of a table with these names from plain rows and their cells."""
+    columns = to_columns(cells)
+    return {name: columns[name] if name in columns else [row[name] for row in rows] for name in names}
 
 
 def compositions_of(cells: Sequence[Cell]) -> Compositions:

@@ -18,7 +18,6 @@ SHOWN = 12
 """Candidates with a card."""
 
 _UNIT = {"eV/atom": "ev_per_atom", "eV": "ev"}
-_CELL_NAMES = {field.name for field in cells.CELL_COLUMNS}
 
 
 def cards(structures: pa.Table, references: pa.Table) -> str:
@@ -32,7 +31,7 @@ def cards(structures: pa.Table, references: pa.Table) -> str:
     if not len(chosen):
         return ""
     hull = Hull.from_table(references)
-    rows = chosen.drop_columns(list(_CELL_NAMES)).to_pylist()
+    rows = cells.plain_rows(chosen)
     made = [_card(row, cell, hull) for row, cell in zip(rows, cells.from_table(chosen), strict=True)]
     return page.paragraph(
         f"The first {len(made)} more closely; a click opens a card. Drag a cell to turn it, turn the wheel to come "
@@ -163,7 +162,7 @@ def _charges(elements: Sequence[int], states: Sequence[int] | None) -> str:
 
 def changed_symmetries(structures: pa.Table) -> str:
     """The relaxed structures whose space group is another than before, exported or not."""
-    relaxed = [row for row in structures.drop_columns(list(_CELL_NAMES)).to_pylist() if row["relaxed"]]
+    relaxed = [row for row in cells.plain_rows(structures) if row["relaxed"]]
     if not relaxed:
         return page.missing("No structure was relaxed, so none changed its space group.")
     changed = [row for row in relaxed if row["space_group_number"] != row["space_group_number_before"]]

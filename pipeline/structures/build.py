@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from pipeline import tables
-from pipeline.cells import CELL_COLUMNS, Cell, from_table, structure_hash, to_columns
+from pipeline.cells import Cell, from_table, structure_hash, with_cells
 from pipeline.composition import Compositions
 from pipeline.structures.assign import TOO_CLOSE, Built, Library, same_crystal
 from pipeline.structures.random_crystals import random_crystals
@@ -17,7 +17,6 @@ from pipeline.structures.schema import BUILT, CARRIED, SAMPLES, SELECTED, BuildS
 from pipeline.structures.volume import too_close
 
 BEYOND, DUPLICATE, ENOUGH = "beyond_n_candidates", "duplicate", "max_structures_per_formula"
-_CELL_NAMES = {field.name for field in CELL_COLUMNS}
 
 
 def build_structures(
@@ -68,8 +67,8 @@ def build_structures(
             n_built += 1
             progress.update()
     progress.close()
-    plain = {name: [row[name] for row in rows] for name in BUILT.schema.names if name not in _CELL_NAMES}
-    tables.write(output_path, BUILT, {**plain, **to_columns([row["cell"] for row in rows])}, provenance)
+    cells = [row["cell"] for row in rows]
+    tables.write(output_path, BUILT, with_cells(BUILT.schema.names, rows, cells), provenance)
 
 
 def _generated(samples_paths: Sequence[str | os.PathLike], ids: pa.ChunkedArray) -> dict[str, Cell]:

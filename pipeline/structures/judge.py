@@ -5,13 +5,12 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
 from pipeline import tables
-from pipeline.cells import CELL_COLUMNS, Cell, from_table, minimum_distance, to_columns
+from pipeline.cells import CELL_COLUMNS, Cell, from_table, minimum_distance, plain_rows, with_cells
 from pipeline.structures import reference_schema
 from pipeline.structures.assign import same_crystal
 from pipeline.structures.hull import Hull
@@ -29,7 +28,6 @@ PACKING, BOND_VALENCE, ABOVE_HULL = "implausible_packing", "implausible_bond_val
 KNOWN, DUPLICATE, LESS_PROBABLE = "known_crystal", "duplicate", "less_probable_of_formula"
 _LEAST_PROBABILITY = 1e-6
 _NAMED = 5  # formulas without a reference
-_CELL_NAMES = {field.name for field in CELL_COLUMNS}
 # What this stage reads of the database's rows.
 _ROWS = tables.Table(
     "entries",
@@ -69,12 +67,12 @@ def judge_structures(
     relaxed = tables.read(relaxed_path, RELAXED)
     references = tables.read(references_path, REFERENCES)
     hull, source, absent = Hull.from_table(references), reference_set(references), _absent(references)
-    rows, cells = relaxed.drop_columns(list(_CELL_NAMES)).to_pylist(), from_table(relaxed)
+    rows, cells = plain_rows(relaxed), from_table(relaxed)
     known = _known(rows_paths, relaxed["formula"])
     of_formula = defaultdict(list)
     for row, cell in zip(rows, tqdm(cells, "judgement", unit=" structures", mininterval=1), strict=True):
         row |= dict.fromkeys(field.name for field in (*GEOMETRY, *STABILITY))
-        if cell is not None and np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all():
+        if cell is not None and cell.is_finite:
             row |= _geometry(row, cell, settings.symprec_angstrom)
         if row["rejected_by"] is None:
             row |= _stability(row, hull, source, absent)
@@ -82,8 +80,7 @@ def judge_structures(
             of_formula[row["formula"]].append((row, cell))
     for formula, structures in of_formula.items():
         _choose(structures, known.get(formula, []), settings)
-    plain = {name: [row[name] for row in rows] for name in STRUCTURES.schema.names if name not in _CELL_NAMES}
-    tables.write(output_path, STRUCTURES, {**plain, **to_columns(cells)}, provenance)
+    tables.write(output_path, STRUCTURES, with_cells(STRUCTURES.schema.names, rows, cells), provenance)
 
 
 def _known(rows_paths: Sequence[str | os.PathLike], formulas: pa.ChunkedArray) -> dict[str, list[tuple[str, Cell]]]:

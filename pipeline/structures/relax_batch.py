@@ -121,7 +121,7 @@ class _Flight:
 
     def _fault(self) -> str | None:
         """Looked for before the potential is asked: neighbour lists of a collapsing cell grow without limit."""
-        if not np.isfinite([*self.cell.lattice.ravel(), *self.cell.fractional.ravel()]).all():
+        if not self.cell.is_finite:
             return NOT_FINITE
         ratio = self.cell.volume / self._start.volume
         if not 1 / self._settings.max_volume_ratio <= ratio <= self._settings.max_volume_ratio:
@@ -148,7 +148,7 @@ def _begin(cell: Cell, settings: RelaxationSettings, potential: Potential) -> _F
     lengths = np.linalg.norm(cell.lattice, axis=1)
     if len(cell.elements) > settings.max_atoms:
         return TOO_MANY_ATOMS
-    if not len(cell.elements) or not np.isfinite([*lengths, *cell.fractional.ravel()]).all():
+    if not len(cell.elements) or not cell.is_finite:
         return NO_CRYSTAL
     if cell.volume <= _NO_VOLUME * lengths.prod():
         return NO_CRYSTAL

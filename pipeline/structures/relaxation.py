@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 
 from pipeline import tables
-from pipeline.cells import CELL_COLUMNS, Cell, from_table, to_columns
+from pipeline.cells import Cell, from_table, plain_rows, with_cells
 from pipeline.structures.potentials import load, potential_name
 from pipeline.structures.relax import relax_all
 from pipeline.structures.relax_batch import FAILED, Relaxed
 from pipeline.structures.relaxation_schema import RelaxationSettings
 from pipeline.structures.schema import BUILT, RELAXATION, RELAXED
-
-_CELL_NAMES = {field.name for field in CELL_COLUMNS}
 
 
 def relax_structures(
@@ -39,7 +37,7 @@ def relax_structures(
         ValueError: The potential cannot be loaded, or fails for every structure.
     """
     built = tables.read(built_path, BUILT)
-    rows, cells = built.drop_columns(list(_CELL_NAMES)).to_pylist(), from_table(built)
+    rows, cells = plain_rows(built), from_table(built)
     waiting = [place for place, row in enumerate(rows) if row["rejected_by"] is None]
     outcomes = {}
     if settings.potential != "none":
@@ -63,8 +61,7 @@ def relax_structures(
         elif cells[place] is not None:
             row["relaxed"] = False
             row["rejected_by"] = row["rejected_by"] or outcome
-    plain = {name: [row[name] for row in rows] for name in RELAXED.schema.names if name not in _CELL_NAMES}
-    tables.write(output_path, RELAXED, {**plain, **to_columns(cells)}, provenance)
+    tables.write(output_path, RELAXED, with_cells(RELAXED.schema.names, rows, cells), provenance)
 
 
 def failure(cell: Cell, settings: RelaxationSettings, n: int) -> str:

@@ -44,7 +44,7 @@ def _standardised(cell: Cell, symprec_angstrom: float, to_primitive: bool) -> Ce
 
 
 def _quietly(function, cell: Cell, **options):
-    if not np.isfinite([*cell.lattice.ravel(), *cell.fractional.ravel()]).all():
+    if not cell.is_finite:
         return None  # spglib takes the process with it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # older spglib answers None and warns, newer raises

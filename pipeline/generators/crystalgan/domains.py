@@ -236,7 +236,7 @@ def _library(entries: pa.Table, encoding: Encoding) -> _Library:
         metal = int(cell.elements[cell.elements != x][0])
         if not (metal in wanted or _is_metal(metal)):
             continue
-        if not (np.isfinite(cell.lattice).all() and np.isfinite(cell.fractional).all()):
+        if not cell.is_finite:
             raise ValueError(
                 f"entry '{id_}': its lattice or coordinates hold values that are not finite; mend its "
                 f"columns {[field.name for field in CELL_COLUMNS]} or leave the entry out"
