@@ -36,8 +36,11 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
+# Half an hour on two cores; best on an idle machine.
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	@mkdir -p results
+	$(BIN)/python -m benchmarks | tee results/benchmarks.jsonl
+	$(BIN)/python -m benchmarks.page results/benchmarks.jsonl docs/performance.md
 
 env: $(READY)
 

@@ -5,7 +5,7 @@ import importlib
 import json
 import warnings
 
-NAMES = ("filter", "features", "parsing", "cifs")
+NAMES = ("filter", "features", "screening", "parsing", "cifs")
 
 
 def main() -> None:

@@ -9,6 +9,16 @@ from collections.abc import Callable
 import torch
 
 REPEATS = 3
+MAIN = (
+    "ours_per_s",
+    "reference_per_s",
+    "ratio",
+    "compared",
+    "disagreements",
+    "largest_difference",
+    "peak_memory_mb",
+    "device",
+)
 
 
 def compare(

@@ -23,6 +23,7 @@ STATISTICS = ("minimum", "maximum", "range", "mean", "avg_dev", "mode")
 FEATURE_NAMES = tuple(f"MagpieData {statistic} {name}" for name in PROPERTIES for statistic in STATISTICS)
 
 BLOCK = 1 << 15
+DECIMALS = 10  # so that no tree splits the last bits of a sum, which differ from machine to machine
 
 
 def magpie(compositions: Compositions) -> np.ndarray:
@@ -34,13 +35,13 @@ def magpie(compositions: Compositions) -> np.ndarray:
     Returns:
         float64 array of shape (N, 132), columns as ``FEATURE_NAMES``: of each element property the minimum, maximum,
         range, mean by atoms, mean absolute deviation by atoms, and mode (the value of the most abundant element, the
-        smallest one if several are). NaN for an empty composition.
+        smallest one if several are), rounded to 10 decimals. NaN for an empty composition.
     """
     features_NF = np.full((len(compositions), len(FEATURE_NAMES)), np.nan)
     filled = np.flatnonzero(compositions.n_elements)
     for start in range(0, len(filled), BLOCK):
         block = filled[start : start + BLOCK]
-        features_NF[block] = _statistics(compositions.take(block))
+        features_NF[block] = np.round(_statistics(compositions.take(block)), DECIMALS)
     return features_NF
 
 

@@ -1,0 +1,117 @@
+"""python -m benchmarks.page LINES PAGE: the benchmarks' JSON lines as a page, with the growth curve beside it."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from benchmarks.compare import MAIN
+
+HEAD = """<!-- Written by `make bench`; do not edit. -->
+# Performance
+
+    make bench                                  # all of this page
+    python -m benchmarks NAME [--quick]         # one line of it
+
+Ours and the reference run on the same input, turn by turn in one process, so that the ratio holds on a machine that is
+busy; the rates beside it do not travel. A ratio is the median of the turns, with the smallest and the largest.
+Disagreements are items on which the two do not say the same.
+
+| benchmark | ours a second | reference a second | ratio | asked | compared | disagreements | largest difference |
+|---|---|---|---|---|---|---|---|
+"""
+ASKED = {
+    "filter": "1,000",
+    "mixed_valence": "1,000",
+    "features": "200",
+    "hull": "300",
+    "training": "1.5 on two cores, 5 on a GPU",
+    "sampling": "1.5 on two cores, 5 on a GPU",
+    "novelty": "10 M in 30 s",
+    "screening": "2 M in 600 s",
+}
+
+
+def page(lines: list[dict], plot: str) -> str:
+    """The page of these lines; ``plot`` is the growth curve's file as the page names it."""
+    compared = [line for line in lines if "ratio" in line]
+    rows = "".join(_row(line) for line in compared)
+    return HEAD + rows + "\n" + "\n".join(_section(line, plot) for line in lines)
+
+
+def _row(line: dict) -> str:
+    ratio = line["ratio"]
+    cells = (
+        line["name"],
+        f"{line['ours_per_s']:,.4g}",
+        f"{line['reference_per_s']:,.4g}",
+        f"**{ratio['median']:,.4g}** ({ratio['min']:,.4g} to {ratio['max']:,.4g})",
+        ASKED.get(line["name"], ""),
+        f"{line['compared']:,}",
+        f"{line['disagreements']:,}",
+        f"{line['largest_difference']:.1e}",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _section(line: dict, plot: str) -> str:
+    about = importlib.import_module(f"benchmarks.{line['name']}").__doc__.strip()
+    more = {name: value for name, value in line.items() if name not in MAIN and name not in ("name", "points")}
+    text = f"## {line['name']}\n{about}\n\n"
+    text += f"Peak memory {line['peak_memory_mb']:,} MB; {line['device']}.\n\n" if "device" in line else ""
+    text += "".join(f"- {_words(name)}: {_value(value)}\n" for name, value in more.items())
+    if "points" in line:
+        names = list(line["points"][0])
+        text += f"\n| {' | '.join(map(_words, names))} |\n|{'---|' * len(names)}\n"
+        text += "".join(f"| {' | '.join(_value(point[name]) for name in names)} |\n" for point in line["points"])
+        text += f"\n![time, memory and disk against samples]({plot})\n"
+    return text
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(str(name))} {_value(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_value, value))
+    return f"{value:,}" if isinstance(value, (int, float)) else str(value)
+
+
+def draw_growth(points: list[dict], path: Path) -> None:
+    """Write seconds, memory and disk against the number of samples, doubly logarithmic, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figures, (axes) = pyplot.subplots(1, len(GROWTH), figsize=(10, 3.2), layout="constrained")
+    for axis, (name, title) in zip(axes, GROWTH.items(), strict=True):
+        axis.loglog([point["samples"] for point in points], [point[name] for point in points], "o-", color="#2563a8")
+        axis.set(xlabel="samples drawn", title=title)
+        axis.grid(alpha=0.3)
+    figures.savefig(path, dpi=110)
+    pyplot.close(figures)
+
+
+GROWTH = {"seconds": "seconds", "largest_job_mb": "memory of the largest job, MB", "disk_mb": "on disk, MB"}
+
+
+def main() -> None:
+    """Write the page and, where the scale was measured, the picture."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
+    parser.add_argument("lines", type=Path, help="what python -m benchmarks printed")
+    parser.add_argument("page", type=Path, help="the Markdown to write")
+    arguments = parser.parse_args()
+    lines = [json.loads(line) for line in arguments.lines.read_text().splitlines()]
+    picture = arguments.page.with_suffix(".png")
+    for line in lines:
+        if "points" in line:
+            draw_growth(line["points"], picture)
+    arguments.page.write_text(page(lines, picture.name))
+
+
+if __name__ == "__main__":
+    main()
