@@ -168,15 +168,12 @@ class Compositions:
     def hashes(self) -> np.ndarray:
         """A 64-bit hash of each composition, uint64 of shape (N,); equal compositions hash equal, whatever their order.
 
-        Each pair is mixed by splitmix64's finaliser (Steele et al. 2014, doi:10.1145/2660193.2660195) and the pairs of
-        a row are added. Different compositions may collide: confirm before calling two equal.
+        Each pair is mixed by splitmix64's finaliser (Steele et al. 2014, doi:10.1145/2660193.2660195), the pairs of a
+        row are added, and the sum is mixed again. Different compositions may collide: confirm before calling two equal.
         """
-        sums = np.zeros(len(self) + 1, dtype=np.uint64)
-        with np.errstate(over="ignore"):
-            key = _splitmix64((self.elements.astype(np.uint64) << np.uint64(16)) | self.counts.astype(np.uint64))
-            running = np.concatenate([[np.uint64(0)], np.cumsum(key, dtype=np.uint64)])
-            sums = running[self.offsets[1:]] - running[self.offsets[:-1]]
-            return _splitmix64(sums)
+        from pipeline.matching import hash_rows
+
+        return hash_rows(*self._arrays())
 
     def same_as(self, other: "Compositions") -> np.ndarray:
         """Row by row, whether two batches of equal length hold the same composition; bool of shape (N,)."""
@@ -191,28 +188,26 @@ class Compositions:
 
         Returns:
             ``first`` and ``inverse``: the position of the first occurrence of each distinct composition, ascending, and
-            for each of the N rows its place in ``first``. Rows are grouped by hash and confirmed pair by pair.
+            for each of the N rows its place in ``first``; int64. Equal hashes are confirmed pair by pair.
         """
-        hashes = self.hashes()
-        order = np.argsort(hashes, kind="stable")
-        run = hashes[order[1:]] == hashes[order[:-1]]
-        starts = np.concatenate([[0], np.flatnonzero(~run) + 1]) if len(order) else np.zeros(0, dtype=np.int64)
-        lengths = np.diff(np.concatenate([starts, [len(order)]]))
-        leader = np.empty(len(self), dtype=np.int64)
-        leader[order] = np.repeat(order[starts], lengths)
-        for row in np.flatnonzero(
-            ~self.take(leader).same_as(self)
-        ):  # hash collisions: compare with every row of the run
-            run_rows = order[hashes[order].searchsorted(hashes[row]) :]
-            run_rows = run_rows[hashes[run_rows] == hashes[row]]
-            repeated = self.take(np.full(len(run_rows), row))
-            leader[row] = run_rows[self.take(run_rows).same_as(repeated)].min()
-        return np.unique(leader, return_inverse=True)
+        from pipeline.matching import group
+
+        first, inverse, _ = group(self.hashes(), *self._arrays())
+        return first, inverse
 
     def contained_in(self, known: "Compositions") -> np.ndarray:
-        """Which compositions are among ``known``, exactly; bool of shape (N,)."""
-        first, inverse = concatenate([known, self]).unique()
-        return first[inverse[len(known) :]] < len(known)
+        """Which compositions are among ``known``, bool of shape (N,); equal hashes are confirmed pair by pair."""
+        from pipeline.matching import group, look_up
+
+        first, _, table = group(known.hashes(), *known._arrays())
+        return look_up(self.hashes(), *self._arrays(), table, first, *known._arrays())
+
+    def _arrays(self) -> list[np.ndarray]:
+        """Offsets, elements and counts, read-only as Arrow's are, so that a kernel is compiled once."""
+        views = [array.view() for array in (self.offsets, self.elements, self.counts)]
+        for view in views:
+            view.flags.writeable = False
+        return views
 
 
 def concatenate(batches: Sequence[Compositions]) -> Compositions:
@@ -284,10 +279,3 @@ def _amount(text: str, formula: str) -> int:
     if amount < 1:
         raise ValueError(f"formula {formula!r}: amount {text} is not positive")
     return int(amount)
-
-
-def _splitmix64(values: np.ndarray) -> np.ndarray:
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
