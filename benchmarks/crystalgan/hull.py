@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.crystalgan.relaxing import relax_all
+from pipeline import hull
 from pipeline.cells import Cell, compositions_of
 from pipeline.composition import ATOMIC_NUMBERS
-from pipeline.structures import hull
 from pipeline.structures.known_crystals import ground_state
 from pipeline.structures.relax import Relaxed
 from pipeline.structures.symmetry import primitive
@@ -31,13 +29,13 @@ class Hull:
 
     def __init__(self, symbols: Sequence[str], cells: Sequence[Cell], energies_ev_per_atom: Sequence[float]) -> None:
         self._hull = hull.Hull(compositions_of(cells), energies_ev_per_atom)
-        self._hull.diagram([ATOMIC_NUMBERS[symbol] for symbol in symbols])
+        if missing := self._hull.missing([ATOMIC_NUMBERS[symbol] for symbol in symbols]):
+            named = f"no reference energy of {', '.join(missing)}"
+            raise ValueError(f"hull of {'-'.join(symbols)}: {named}; add a crystal of each")
 
     def distance(self, cell: Cell, energy_ev_per_atom: float) -> float:
         """Energy above the hull in eV/atom; negative below it, as no reference is."""
-        elements, counts = np.unique(cell.elements, return_counts=True)
-        found = self._hull.distance(elements.tolist(), counts.tolist(), energy_ev_per_atom)
-        return found.energy_above_hull_ev_per_atom
+        return self._hull.distances(compositions_of([cell]), [energy_ev_per_atom])[0].energy_above_hull_ev_per_atom
 
 
 def references(symbols: Sequence[str], known: Sequence[Cell]) -> tuple[list[Cell], list[str]]:

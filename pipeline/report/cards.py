@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from pipeline import cells
 from pipeline.composition import SYMBOLS
+from pipeline.hull import Hull
 from pipeline.report import crystals, funnel, page, phases
 from pipeline.report.candidates import ORIGINS
 from pipeline.report.page import Cell, number, rounded, text
-from pipeline.structures.hull import Hull
 
 SHOWN = 12
 """Candidates with a card."""

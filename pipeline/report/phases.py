@@ -1,16 +1,18 @@
 """A candidate's place among the known phases of its elements: pictures for two and three elements, else a table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from pipeline.composition import SYMBOLS
+from pipeline.composition import SYMBOLS, Compositions
+from pipeline.hull import Hull
 from pipeline.report import page
 from pipeline.report.figures import CHOSEN, DRAWN, GRID, INK, TRAINING, Figure, figure, numbers
 from pipeline.report.page import Cell, number
-from pipeline.structures.hull import Hull
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
@@ -53,12 +55,27 @@ class Placed:
 
 def place(hull: Hull, candidate: Placed) -> str:
     """The place as HTML: the hull of two elements, the triangle of three, a table of the phases of more or one."""
-    diagram = hull.diagram(candidate.elements)
     if len(candidate.elements) == 2:
-        return page.figure(binary(diagram, candidate))
+        return page.figure(binary(drawable(hull, candidate.elements), candidate))
     if len(candidate.elements) == 3:
-        return page.figure(ternary(diagram, candidate))
-    return neighbours(diagram, candidate)
+        return page.figure(ternary(drawable(hull, candidate.elements), candidate))
+    return neighbours(hull, candidate)
+
+
+def drawable(hull: Hull, elements: Sequence[int]) -> "PhaseDiagram":
+    """The references of a system as pymatgen's phase diagram, which knows the tie lines; entries have their formulas."""
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+
+    places = hull.within(elements)
+    columns = hull.compositions.take(places).columns()
+    rows = zip(*(columns[name].to_pylist() for name in ("elements", "counts")), strict=True)
+    entries = [
+        PDEntry({SYMBOLS[z - 1]: n for z, n in zip(*row, strict=True)}, energy * sum(row[1]), name=formula)
+        for row, energy, formula in zip(
+            rows, hull.energies_ev_per_atom[places], hull.formulas.take(pa.array(places)).to_pylist(), strict=True
+        )
+    ]
+    return PhaseDiagram(entries)
 
 
 def binary(diagram: "PhaseDiagram", candidate: Placed) -> Figure:
@@ -119,12 +136,17 @@ def ternary(diagram: "PhaseDiagram", candidate: Placed) -> Figure:
     return made
 
 
-def neighbours(diagram: "PhaseDiagram", candidate: Placed) -> str:
+def neighbours(hull: Hull, candidate: Placed) -> str:
     """Table of the phases that the hull is made of at the candidate's composition, and of the nearest others."""
-    shares = {entry.name: share for entry, share in diagram.get_decomposition(candidate.entry.composition).items()}
-    entries = sorted(
-        diagram.all_entries, key=lambda entry: (-shares.get(entry.name, 0), _distance(entry, candidate), entry.name)
-    )[: max(_NEAR, len(shares))]
+    composition = Compositions.from_dicts([dict(zip(candidate.elements, candidate.counts, strict=True))])
+    own = hull.distances(composition, [candidate.energy_ev_per_atom])[0]
+    shares = dict(own.decomposition)
+    places = hull.within(candidate.elements)
+    references = hull.compositions.take(places)
+    found = hull.distances(references, hull.energies_ev_per_atom[places])
+    formulas = references.formulas().to_pylist()
+    apart = _apart(references, composition, candidate.elements)
+    nearest = sorted(range(len(references)), key=lambda i: (-shares.get(formulas[i], 0), apart[i], formulas[i]))
     heads = [
         ("phase", ""),
         ("share", "of the atoms"),
@@ -132,16 +154,16 @@ def neighbours(diagram: "PhaseDiagram", candidate: Placed) -> str:
         ("above hull", "eV/atom"),
     ]
     name = Cell(f"<b>{page.formula(candidate.formula)}</b> <small>candidate</small>", candidate.formula)
-    energy = number(diagram.get_form_energy_per_atom(candidate.entry), ".3f")
+    energy = number(own.formation_energy_ev_per_atom, ".3f")
     rows = [[name, number(None), energy, number(candidate.above_hull_ev_per_atom, "+.3f")]]
-    for entry in entries:
-        share = shares.get(entry.name)
+    for place in nearest[: max(_NEAR, len(shares))]:
+        share, reference = shares.get(formulas[place]), found[place]
         rows.append(
             [
-                Cell(page.formula(entry.name), entry.name),
+                Cell(page.formula(formulas[place]), formulas[place]),
                 Cell(page.share(share), "" if share is None else share, "n"),
-                number(diagram.get_form_energy_per_atom(entry), ".3f"),
-                number(max(diagram.get_e_above_hull(entry), 0.0), ".3f"),
+                number(reference.formation_energy_ev_per_atom, ".3f"),
+                number(max(reference.energy_above_hull_ev_per_atom, 0.0), ".3f"),
             ]
         )
     return page.block(
@@ -177,6 +199,7 @@ def _star(at: dict, candidate: Placed) -> dict:
     )
 
 
-def _distance(entry: "PDEntry", candidate: Placed) -> float:
-    own = candidate.entry.composition
-    return sum(abs(entry.composition.get_atomic_fraction(s) - own.get_atomic_fraction(s)) for s in candidate.symbols)
+def _apart(references: Compositions, candidate: Compositions, elements: Sequence[int]) -> np.ndarray:
+    """Sum of the absolute differences of each reference's element fractions from the candidate's."""
+    mine, theirs = candidate.dense(elements), references.dense(elements)
+    return np.abs(theirs / theirs.sum(axis=1, keepdims=True) - mine / mine.sum()).sum(axis=1)

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from pipeline import tables
 from pipeline.cells import CELL_COLUMNS, Cell, from_table, minimum_distance, plain_rows, with_cells
+from pipeline.composition import Compositions
+from pipeline.hull import Hull, HullDistance
 from pipeline.structures import reference_schema
 from pipeline.structures.assign import same_crystal
-from pipeline.structures.hull import Hull
 from pipeline.structures.plausibility import (
     density_g_per_cm3,
     global_instability_index,
@@ -66,16 +67,20 @@ def judge_structures(
     """
     relaxed = tables.read(relaxed_path, RELAXED)
     references = tables.read(references_path, REFERENCES)
-    hull, source, absent = Hull.from_table(references), reference_set(references), _absent(references)
+    source, absent = reference_set(references), _absent(references)
+    distances = Hull.from_table(references).distances(
+        Compositions.from_table(relaxed), relaxed["energy_ev_per_atom"].to_numpy()
+    )
     rows, cells = plain_rows(relaxed), from_table(relaxed)
     known = _known(rows_paths, relaxed["formula"])
     of_formula = defaultdict(list)
-    for row, cell in zip(rows, tqdm(cells, "judgement", unit=" structures", mininterval=1), strict=True):
+    told = tqdm(cells, "judgement", unit=" structures", mininterval=1)
+    for place, (row, cell) in enumerate(zip(rows, told, strict=True)):
         row |= dict.fromkeys(field.name for field in (*GEOMETRY, *STABILITY))
         if cell is not None and cell.is_finite:
             row |= _geometry(row, cell, settings.symprec_angstrom)
         if row["rejected_by"] is None:
-            row |= _stability(row, hull, source, absent)
+            row |= _stability(row, distances[place], source, absent)
             row["rejected_by"] = _implausible(row, cell, settings)
             of_formula[row["formula"]].append((row, cell))
     for formula, structures in of_formula.items():
@@ -112,10 +117,9 @@ def _geometry(row: dict, cell: Cell, symprec_angstrom: float) -> dict:
     }
 
 
-def _stability(row: dict, hull: Hull, source: str | None, absent: dict[frozenset[int], set[str]]) -> dict:
+def _stability(row: dict, found: HullDistance, source: str | None, absent: dict[frozenset[int], set[str]]) -> dict:
     if row["energy_ev_per_atom"] is None or source is None:
         return {}
-    found = hull.distance(row["elements"], row["counts"], row["energy_ev_per_atom"])
     system = frozenset(row["elements"])
     formulas = sorted(formula for other, formulas in absent.items() if other <= system for formula in formulas)
     remarks = [found.reason] if found.reason else []

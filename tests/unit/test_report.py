@@ -21,13 +21,13 @@ from pipeline.filtering.baseline import write_pass_rates
 from pipeline.filtering.history import EPOCH_SAMPLES, write_history
 from pipeline.filtering.schema import DRAWN, FILTERED, Rules
 from pipeline.filtering.stage import filter_part
+from pipeline.hull import Hull
 from pipeline.report import candidates, cards, crystals, funnel, page, periodic
 from pipeline.report.overview import FIGURES
 from pipeline.report.stage import write_report
 from pipeline.screening.models import PARITY
 from pipeline.screening.schema import PREDICTED
 from pipeline.screening.select import SELECTED, Cutoffs, select
-from pipeline.structures.hull import Hull
 from pipeline.structures.reference_schema import REFERENCES
 from pipeline.structures.schema import STRUCTURES
 
@@ -193,7 +193,7 @@ def structure(formula: str, hull: Hull, energy: float | None = None, **known) ->
     row |= {"nearest_known_id": "mp-1", "nearest_known_formula": "NaCl", "nearest_known_distance": 1.0}
     row |= {"cell": cell_of(formula), "relaxed": energy is not None}
     if energy is not None:
-        found = hull.distance(columns["elements"], columns["counts"], energy)
+        found = hull.distances(Compositions.from_formulas([formula]), [energy])[0]
         row |= {"potential": "chgnet 0.4.2", "energy_ev_per_atom": energy, "converged": True, "relaxation_steps": 7}
         row |= {"maximum_force_ev_per_angstrom": 0.02, "maximum_stress_gpa": 0.1, "relaxation_volume_ratio": 1.1}
         row |= {"space_group_number_before": 225, "decomposition": found.text, "n_hull_references": found.n_references}

@@ -1,0 +1,405 @@
+"""Compiled search for the lowest mixture of references at a composition: a small linear programme for each.
+
+The hull's energy at element fractions x is min sum(share_i f_i) over shares >= 0 with sum(share_i x_i) = x, f being
+formation energies. It is solved by the simplex method (Dantzig 1951) from the elements as basis, with Bland's rule
+(Bland 1977, doi:10.1287/moor.2.2.103) wherever a step has length 0, so that it ends. The shares add to 1, so that the
+energy found is at most the largest violation above the minimum: 1e-13 of the energies.
+
+The references that lie within a system are found in a trie of element sets, each a path of ascending atomic numbers.
+
+Legend: N compositions, M element-count pairs, R references, K nodes of the trie, D elements of a system, C columns:
+the references of a system.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from pipeline.composition import SYMBOLS
+
+LEAST_BINDING_EV_PER_ATOM = 1e-11
+"""Compounds that bind less are not on a hull: ``PhaseDiagram.formation_energy_tol`` of pymatgen."""
+LEAST_SHARE = 1e-8
+"""Smaller shares of a decomposition are 0: ``PhaseDiagram.numerical_tol`` of pymatgen."""
+_ABOVE_EV_PER_ATOM = 1e-12  # references higher above the hull of their own elements are on none
+_VIOLATION = 1e-13  # of a reduced cost, against the largest energy or potential
+_PIVOT = 1e-10
+_RADIX = 128  # of the trie's keys: above all atomic numbers
+_N_ATOMIC_NUMBERS = len(SYMBOLS) + 1
+
+
+class References(NamedTuple):
+    """The lowest reference of each composition, those of one system together, fewer elements first.
+
+    Attributes:
+        offsets, elements: Compressed sparse rows, as in ``Compositions``.
+        shares: float64 of shape (M,), element fractions.
+        formation: float64 of shape (R,), formation energies; NaN where an element has no reference.
+        nodes: int64 of shape (R,), system of each.
+    """
+
+    offsets: np.ndarray
+    elements: np.ndarray
+    shares: np.ndarray
+    formation: np.ndarray
+    nodes: np.ndarray
+
+
+class Trie(NamedTuple):
+    """The systems of the references.
+
+    Attributes:
+        keys: int64, a hash table with open addressing: ``128 * node + atomic number``, -1 where free.
+        children: int64, the node that a key leads to; node 0 is the root.
+        counts: int64 of shape (K,), references of just these elements, polymorphs among them.
+        starts: int64 of shape (K,), where a system's references on its hull start in ``stable``.
+        ends: int64 of shape (K,), and where they end.
+        stable: int64 of shape (R,), places of references.
+    """
+
+    keys: np.ndarray
+    children: np.ndarray
+    counts: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    stable: np.ndarray
+
+
+class _Workspace(NamedTuple):
+    """Room for one system: columns, their fractions (D, C), energies and reduced costs; and the basis and its inverse."""
+
+    columns: np.ndarray
+    fractions: np.ndarray
+    energies: np.ndarray
+    costs: np.ndarray
+    corners: np.ndarray
+    basis: np.ndarray
+    inverse: np.ndarray
+    potentials: np.ndarray
+    direction: np.ndarray
+    mixture: np.ndarray
+
+
+@numba.njit(nogil=True, cache=True)
+def systems(offsets, elements):
+    """The trie of all systems.
+
+    Returns:
+        ``keys`` and ``children`` of :class:`Trie`, the number of nodes, and the node of each composition.
+    """
+    room = 16
+    while room < 2 * len(elements):
+        room *= 2
+    keys, children = np.full(room, -1, dtype=np.int64), np.zeros(room, dtype=np.int64)
+    nodes = np.zeros(len(offsets) - 1, dtype=np.int64)
+    n_nodes = 1
+    for row in range(len(nodes)):
+        node = 0
+        for z in np.sort(elements[offsets[row] : offsets[row + 1]]):
+            place = _place(keys, node * _RADIX + z)
+            if keys[place] == -1:
+                keys[place], children[place] = node * _RADIX + z, n_nodes
+                n_nodes += 1
+            node = children[place]
+        nodes[row] = node
+    return keys, children, n_nodes, nodes
+
+
+@numba.njit(nogil=True, cache=True)
+def find_stable(references, trie):
+    """Fill ``ends`` and ``stable`` of the trie: references that are on the hull of their own elements.
+
+    No other can be on the hull of a larger system, of which theirs is a face.
+    """
+    n = len(references.nodes)
+    work = _workspace(references, n, _longest(references.offsets))
+    zs, place = np.empty(len(work.basis), dtype=np.int64), _nowhere()
+    shares = np.empty(len(work.basis))
+    first = 0
+    while first < n:
+        node = references.nodes[first]
+        last = first
+        while last < n and references.nodes[last] == node:
+            last += 1
+        start = trie.starts[node]
+        d = _sorted_row(references.offsets, references.elements, references.shares, first, zs, shares)
+        _set_places(zs, d, place, True)
+        n_columns, _, whole = _gather(zs, d, place, references, trie, work)
+        if d == 1:
+            trie.stable[start] = first
+            trie.ends[node] = start + 1
+        elif whole:
+            for reference in range(first, last):
+                if references.formation[reference] < -LEAST_BINDING_EV_PER_ATOM:
+                    n_columns = _add_column(reference, n_columns, d, place, references, work)
+            end = start
+            for reference in range(first, last):
+                if references.formation[reference] < -LEAST_BINDING_EV_PER_ATOM:
+                    _sorted_row(references.offsets, references.elements, references.shares, reference, zs, shares)
+                    energy = _lowest_mixture(shares, d, n_columns, work)
+                    if references.formation[reference] - energy <= _ABOVE_EV_PER_ATOM:
+                        trie.stable[end] = reference
+                        end += 1
+            trie.ends[node] = end
+        _set_places(zs, d, place, False)
+        first = last
+
+
+@numba.njit(nogil=True, cache=True)
+def decompose(offsets, elements, fractions, order, references, trie):
+    """The hull at each composition.
+
+    Args:
+        offsets, elements: Compositions, as in ``Compositions``.
+        fractions: float64 of shape (M,), element fractions.
+        order: int64 of shape (N,), in which they are treated; those of a system together are faster.
+        references: :class:`References`.
+        trie: :class:`Trie`.
+
+    Returns:
+        Energy of the hull above the elements (float64, N; NaN where an element has no reference), references within
+        the system (int64, N), those among them that are compounds (int64, N), phases (int64, M; row by row, -1 for
+        none) and their shares of the atoms (float64, M).
+    """
+    n = len(offsets) - 1
+    hull = np.full(n, np.nan)
+    n_references, n_compounds = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    phases, amounts = np.full(len(elements), -1, dtype=np.int64), np.zeros(len(elements))
+    work = _workspace(references, len(trie.stable), max(_longest(offsets), 1))
+    zs, before = np.empty(len(work.basis), dtype=np.int64), np.zeros(len(work.basis), dtype=np.int64)
+    shares, place = np.empty(len(work.basis)), _nowhere()
+    d_before, n_columns, counts, whole = 0, 0, (0, 0), False
+    for row in order:
+        d = _sorted_row(offsets, elements, fractions, row, zs, shares)
+        if d != d_before or (zs[:d] != before[:d]).any():
+            _set_places(before, d_before, place, False)
+            _set_places(zs, d, place, True)
+            before[:d], d_before = zs[:d], d
+            n_columns, counts, whole = _gather(zs, d, place, references, trie, work)
+        n_references[row], n_compounds[row] = counts
+        if not whole:
+            continue
+        hull[row] = _lowest_mixture(shares, d, n_columns, work)
+        found = offsets[row]
+        for k in range(d):
+            if work.mixture[k] > LEAST_SHARE:
+                phases[found], amounts[found] = work.columns[work.basis[k]], work.mixture[k]
+                found += 1
+    return hull, n_references, n_compounds, phases, amounts
+
+
+@numba.njit(nogil=True, cache=True)
+def _place(keys, key):
+    """Where a key stands in the hash table, or would."""
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    place = np.int64(mixed >> np.uint64(32)) & (len(keys) - 1)
+    while keys[place] != -1 and keys[place] != key:
+        place = (place + 1) & (len(keys) - 1)
+    return place
+
+
+@numba.njit(nogil=True, cache=True)
+def _longest(offsets):
+    longest = 0
+    for row in range(len(offsets) - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    return longest
+
+
+@numba.njit(nogil=True, cache=True)
+def _workspace(references, n_columns, d):
+    return _Workspace(
+        np.empty(n_columns, dtype=np.int64),
+        np.empty((d, n_columns)),
+        np.empty(n_columns),
+        np.empty(n_columns),
+        np.empty(d, dtype=np.int64),
+        np.empty(d, dtype=np.int64),
+        np.empty((d, 2 * d)),
+        np.empty(d),
+        np.empty(d),
+        np.empty(d),
+    )
+
+
+@numba.njit(nogil=True, cache=True)
+def _nowhere():
+    return np.full(_N_ATOMIC_NUMBERS, -1, dtype=np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def _set_places(zs, d, place, here):
+    """Note, or forget, the place of each element within its system."""
+    for j in range(d):
+        place[zs[j]] = j if here else -1
+
+
+@numba.njit(nogil=True, cache=True)
+def _sorted_row(offsets, elements, fractions, row, zs, shares):
+    """Write a row's elements, ascending, and their fractions; return how many."""
+    d = 0
+    for i in range(offsets[row], offsets[row + 1]):
+        j = d
+        while j > 0 and zs[j - 1] > elements[i]:
+            zs[j], shares[j] = zs[j - 1], shares[j - 1]
+            j -= 1
+        zs[j], shares[j] = elements[i], fractions[i]
+        d += 1
+    return d
+
+
+@numba.njit(nogil=True, cache=True)
+def _gather(zs, d, place, references, trie, work):
+    """Make columns of the references on the hulls of a system and of all within it.
+
+    Returns:
+        Number of columns; references within the system, and compounds among them; whether each element has one.
+    """
+    n_columns, n_references, n_elements, n_corners = 0, 0, 0, 0
+    waiting = np.empty((d * d + 1, 2), dtype=np.int64)  # nodes, and the element that may follow
+    waiting[0, 0], waiting[0, 1], n_waiting = 0, 0, 1
+    while n_waiting:
+        n_waiting -= 1
+        node, start = waiting[n_waiting]
+        for j in range(start, d):
+            at = _place(trie.keys, node * _RADIX + zs[j])
+            if trie.keys[at] == -1:
+                continue
+            child = trie.children[at]
+            n_references += trie.counts[child]
+            if node == 0 and trie.counts[child]:
+                n_elements += trie.counts[child]
+                work.corners[n_corners] = n_columns
+                n_corners += 1
+            for i in range(trie.starts[child], trie.ends[child]):
+                n_columns = _add_column(trie.stable[i], n_columns, d, place, references, work)
+            waiting[n_waiting, 0], waiting[n_waiting, 1] = child, j + 1
+            n_waiting += 1
+    return n_columns, (n_references, n_references - n_elements), n_corners == d
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_column(reference, n_columns, d, place, references, work):
+    work.columns[n_columns] = reference
+    work.energies[n_columns] = references.formation[reference]
+    for j in range(d):
+        work.fractions[j, n_columns] = 0.0
+    for i in range(references.offsets[reference], references.offsets[reference + 1]):
+        work.fractions[place[references.elements[i]], n_columns] = references.shares[i]
+    return n_columns + 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _lowest_mixture(shares, d, n_columns, work):
+    """Energy of the lowest mixture of the columns at these fractions; ``basis`` and ``mixture`` say of what.
+
+    Raises:
+        RuntimeError: The search does not end, which would be an error of this module.
+    """
+    largest = 0.0
+    for column in range(n_columns):
+        largest = max(largest, abs(work.energies[column]))
+    for k in range(d):
+        work.basis[k], work.mixture[k] = work.corners[k], shares[k]
+        work.inverse[k, :d] = 0.0
+        work.inverse[k, k] = 1.0
+    fresh, stands = True, False
+    for _ in range(100 * (n_columns + d)):
+        entering = _entering(d, n_columns, largest, stands, work)
+        if entering < 0 and fresh:
+            energy = 0.0
+            for k in range(d):
+                energy += work.mixture[k] * work.energies[work.basis[k]]
+            return energy
+        if entering < 0:
+            _solve_afresh(shares, d, work)
+            fresh, stands = True, False
+            continue
+        stands = _exchange(entering, d, stands, work)
+        fresh = False
+    raise RuntimeError("the search for the lowest mixture of references does not end")
+
+
+@numba.njit(nogil=True, cache=True)
+def _entering(d, n_columns, largest, stands, work):
+    """The column furthest below the plane of the basis, or, where the last step had no length, the first; -1 for none."""
+    for j in range(d):
+        potential = 0.0
+        for k in range(d):
+            potential += work.energies[work.basis[k]] * work.inverse[k, j]
+        work.potentials[j] = potential
+        largest = max(largest, abs(potential))
+    costs = work.costs
+    for column in range(n_columns):
+        costs[column] = work.energies[column]
+    for j in range(d):
+        potential = work.potentials[j]
+        for column in range(n_columns):
+            costs[column] -= potential * work.fractions[j, column]
+    lowest, entering = -_VIOLATION * largest, -1
+    for column in range(n_columns):
+        if costs[column] < lowest:
+            lowest, entering = costs[column], column
+            if stands:
+                break
+    return entering
+
+
+@numba.njit(nogil=True, cache=True)
+def _exchange(entering, d, stands, work):
+    """Let a column into the basis for the first whose share falls to 0; return whether the step has no length."""
+    direction, mixture, inverse = work.direction, work.mixture, work.inverse
+    leaving, step = -1, np.inf
+    for k in range(d):
+        direction[k] = 0.0
+        for j in range(d):
+            direction[k] += inverse[k, j] * work.fractions[j, entering]
+        if direction[k] <= _PIVOT:
+            continue
+        ratio = max(mixture[k], 0.0) / direction[k]
+        if leaving >= 0 and abs(ratio - step) <= 1e-14:
+            # Of equal ones the first column by Bland's rule, else the safest to divide by.
+            if work.basis[k] < work.basis[leaving] if stands else direction[k] > direction[leaving]:
+                leaving, step = k, min(ratio, step)
+        elif ratio < step:
+            leaving, step = k, ratio
+    for j in range(d):
+        inverse[leaving, j] /= direction[leaving]
+    for k in range(d):
+        if k != leaving:
+            mixture[k] = max(mixture[k] - step * direction[k], 0.0)
+            for j in range(d):
+                inverse[k, j] -= direction[k] * inverse[leaving, j]
+    work.basis[leaving], mixture[leaving] = entering, step
+    return step <= 1e-14
+
+
+@numba.njit(nogil=True, cache=True)
+def _solve_afresh(shares, d, work):
+    """Inverse of the basis by elimination, and its mixture, without the rounding of the steps that led there."""
+    matrix = work.inverse
+    for j in range(d):
+        for k in range(d):
+            matrix[j, k] = work.fractions[j, work.basis[k]]
+            matrix[j, d + k] = 1.0 if j == k else 0.0
+    for k in range(d):
+        pivot = k
+        for j in range(k + 1, d):
+            if abs(matrix[j, k]) > abs(matrix[pivot, k]):
+                pivot = j
+        for i in range(2 * d):
+            matrix[k, i], matrix[pivot, i] = matrix[pivot, i], matrix[k, i]
+        divisor = matrix[k, k]
+        for i in range(2 * d):
+            matrix[k, i] /= divisor
+        for j in range(d):
+            if j != k and matrix[j, k] != 0:
+                factor = matrix[j, k]
+                for i in range(k, 2 * d):
+                    matrix[j, i] -= factor * matrix[k, i]
+    for k in range(d):
+        work.mixture[k] = 0.0
+        for j in range(d):
+            matrix[k, j] = matrix[k, d + j]
+            work.mixture[k] += matrix[k, j] * shares[j]
