@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import tables
 from pipeline.composition import ATOMIC_NUMBERS, Compositions
@@ -41,6 +42,11 @@ SELECTED = Table(
     ),
 )
 """The candidates that get a structure, by rank."""
+
+_ENERGY, _ENERGY_WIDTH = "formation_energy_ev_per_atom", "formation_energy_uncertainty_ev_per_atom"
+_JUDGED = ("id", "elements", "counts", _ENERGY, _ENERGY_WIDTH, "band_gap_ev", "is_known")
+_BEST_FIRST = [("upper", "ascending"), ("id", "ascending"), ("row", "ascending")]
+_MERGED_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,9 @@ def select(
     The upper end, not the prediction: of two formulas with the same prediction the surer one comes first, and a wild
     extrapolation does not lead the list. Ties go by formula, so the order of the parts does not matter.
 
+    The parts are read one by one, twice: first for the best of each chemical system, then to write every row's fate.
+    What stays in memory is one part and those best, about 60 bytes each.
+
     Args:
         predicted_paths: Parts of ``PREDICTED``.
         entries_path: The database, for the nearest known composition.
@@ -109,45 +118,102 @@ def select(
     Raises:
         ValueError: A table is missing or damaged.
     """
-    parts = [tables.read(path, PREDICTED) for path in predicted_paths]
-    predicted = pa.concat_tables(parts)
-    compositions = Compositions.from_table(predicted)
-    reasons, order = _decide(predicted, compositions, cutoffs)
-    rank = np.zeros(len(predicted), dtype=np.int32)
-    rank[order] = np.arange(1, len(order) + 1)
-    screened = {
-        **{field.name: predicted.column(field.name) for field in (CANDIDATE_COLUMNS[0], *SCORE_COLUMNS)},
-        "rank": pa.array(rank, mask=rank == 0),
-        "rejected_by": pa.array(reasons, type=pa.string()),
-    }
-    screened = pa.table(screened)
+    ranked = _ranked(predicted_paths, cutoffs)
+    by_row = np.argsort(ranked)
+    chosen, ranks = [], []
     start = 0
-    for path, part in zip(screened_paths, parts, strict=True):
-        tables.write(path, SCREENED, screened.slice(start, len(part)), provenance)
+    for path, screened_path in zip(predicted_paths, screened_paths, strict=True):
+        part = tables.read(path, PREDICTED)
+        mine = by_row[slice(*np.searchsorted(ranked, [start, start + len(part)], sorter=by_row))]
+        rows = ranked[mine] - start
+        selected = mine < cutoffs.n_selected
+        reasons = _rejections(part, cutoffs)
+        beaten = "n_selected" if cutoffs.max_per_chemical_system is None else "max_per_chemical_system"
+        reasons[np.equal(reasons, None)] = beaten
+        reasons[rows] = np.where(selected, None, "n_selected")
+        rank = np.zeros(len(part), dtype=np.int32)
+        rank[rows[selected]] = mine[selected] + 1
+        screened = {
+            **{field.name: part.column(field.name) for field in (CANDIDATE_COLUMNS[0], *SCORE_COLUMNS)},
+            "rank": pa.array(rank, mask=rank == 0),
+            "rejected_by": pa.array(reasons, type=pa.string()),
+        }
+        tables.write(screened_path, SCREENED, screened, provenance)
+        chosen.append(part.take(pa.array(rows[selected])))
+        ranks.append(mine[selected])
         start += len(part)
+    best_first = pa.array(np.argsort(np.concatenate(ranks)))
+    _write_selected(selected_path, pa.concat_tables(chosen).take(best_first), entries_path, provenance)
 
+
+def _write_selected(
+    path: str | os.PathLike, chosen: pa.Table, entries_path: str | os.PathLike, provenance: dict | None
+) -> None:
+    """Write ``SELECTED`` from rows of ``PREDICTED`` by rank."""
     entries = tables.read(entries_path, ENTRIES, ["id", "formula", "elements", "counts"])
-    chosen = predicted.take(pa.array(order, type=pa.int64()))
-    nearest, distance = nearest_known(compositions.take(order), Compositions.from_table(entries))
+    nearest, distance = nearest_known(Compositions.from_table(chosen), Compositions.from_table(entries))
     rows = pa.array(nearest, type=pa.int64())
     selected = {
-        "rank": np.arange(1, len(order) + 1, dtype=np.int32),
+        "rank": np.arange(1, len(chosen) + 1, dtype=np.int32),
         **{name: chosen.column(name) for name in chosen.column_names},
         "nearest_known_id": entries.column("id").take(rows),
         "nearest_known_formula": entries.column("formula").take(rows),
         "nearest_known_distance": np.round(distance, 6),
     }
-    tables.write(selected_path, SELECTED, selected, provenance)
+    tables.write(path, SELECTED, selected, provenance)
 
 
-def _decide(predicted: pa.Table, compositions: Compositions, cutoffs: Cutoffs) -> tuple[np.ndarray, np.ndarray]:
-    """The cutoff that each row fell by (None: selected), and the selected rows by rank."""
+def _ranked(predicted_paths: Sequence[str | os.PathLike], cutoffs: Cutoffs) -> np.ndarray:
+    """Rows that no cutoff and no better row of their system rejects, best first; int64, counted over all parts.
+
+    Without a limit for systems these are the ``n_selected`` best.
+    """
+    keys, n_best, start = [], 0, 0
+    for path in predicted_paths:
+        part = tables.read(path, PREDICTED, _JUDGED)
+        left = np.flatnonzero(np.equal(_rejections(part, cutoffs), None))
+        keys.append(_keys(part.take(pa.array(left)), start + left))
+        start += len(part)
+        if sum(map(len, keys)) > 2 * max(n_best, _MERGED_ROWS):  # at twice the rows, so that each is sorted few times
+            keys = [_best(pa.concat_tables(keys), cutoffs)]
+            n_best = len(keys[0])
+    best = _best(pa.concat_tables(keys), cutoffs)
+    return best["row"].to_numpy()[pc.sort_indices(best, _BEST_FIRST).to_numpy()]
+
+
+def _keys(part: pa.Table, rows: np.ndarray) -> pa.Table:
+    """What decides about each row: its chemical system (a bit for each element), upper energy and id."""
+    compositions = Compositions.from_table(part)
+    z = compositions.elements.astype(np.uint64)
+    system = []
+    for first in (0, 64):
+        bits = np.where(z >> np.uint64(6) == first >> 6, np.uint64(1) << (z & np.uint64(63)), np.uint64(0))
+        running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(bits)])
+        system.append(running[compositions.offsets[1:]] - running[compositions.offsets[:-1]])
+    upper = pc.add(part[_ENERGY], part[_ENERGY_WIDTH])
+    return pa.table({"row": rows, "low": system[0], "high": system[1], "upper": upper, "id": part["id"]})
+
+
+def _best(keys: pa.Table, cutoffs: Cutoffs) -> pa.Table:
+    """The best of each chemical system, or without a limit for systems the best of all."""
+    if cutoffs.max_per_chemical_system is None:
+        return keys.take(pc.sort_indices(keys, _BEST_FIRST)[: cutoffs.n_selected])
+    keys = keys.take(pc.sort_indices(keys, [("high", "ascending"), ("low", "ascending"), *_BEST_FIRST]))
+    high, low = keys["high"].to_numpy(), keys["low"].to_numpy()
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    place = np.arange(len(keys)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    return keys.filter(pa.array(place < cutoffs.max_per_chemical_system))
+
+
+def _rejections(predicted: pa.Table, cutoffs: Cutoffs) -> np.ndarray:
+    """The first cutoff that each row falls by alone, None where there is none; object of shape (N,)."""
 
     def values(name: str) -> np.ndarray:
         return predicted.column(name).to_numpy()  # null becomes NaN, and a comparison with NaN is false
 
-    energy, energy_width = values("formation_energy_ev_per_atom"), values("formation_energy_uncertainty_ev_per_atom")
-    gap = values("band_gap_ev")
+    compositions = Compositions.from_table(predicted)
+    energy, gap = values(_ENERGY), values("band_gap_ev")
     excluded = np.zeros(len(compositions), dtype=bool)
     forbidden = [ATOMIC_NUMBERS[symbol] for symbol in cutoffs.excluded_elements]
     excluded[compositions.rows[np.isin(compositions.elements, forbidden)]] = True
@@ -158,7 +224,7 @@ def _decide(predicted: pa.Table, compositions: Compositions, cutoffs: Cutoffs) -
         "unscored": np.isnan(energy) | np.isnan(gap),
         "max_formation_energy_ev_per_atom": _above(energy, cutoffs.max_formation_energy_ev_per_atom),
         "max_formation_energy_uncertainty_ev_per_atom": _above(
-            energy_width, cutoffs.max_formation_energy_uncertainty_ev_per_atom
+            values(_ENERGY_WIDTH), cutoffs.max_formation_energy_uncertainty_ev_per_atom
         ),
         "min_band_gap_ev": _above(-gap, None if cutoffs.min_band_gap_ev is None else -cutoffs.min_band_gap_ev),
         "max_band_gap_ev": _above(gap, cutoffs.max_band_gap_ev),
@@ -166,30 +232,11 @@ def _decide(predicted: pa.Table, compositions: Compositions, cutoffs: Cutoffs) -
     reasons = np.full(len(compositions), None, dtype=object)
     for name, failed in fails.items():
         reasons[failed & np.equal(reasons, None)] = name
-    left = np.flatnonzero(np.equal(reasons, None))
-    ids = predicted.column("id").to_numpy(zero_copy_only=False)
-    left = left[np.lexsort((ids[left].astype(str), (energy + energy_width)[left]))]
-    if cutoffs.max_per_chemical_system is not None:
-        crowded = _place_in_system(compositions.take(left)) >= cutoffs.max_per_chemical_system
-        reasons[left[crowded]] = "max_per_chemical_system"
-        left = left[~crowded]
-    reasons[left[cutoffs.n_selected :]] = "n_selected"
-    return reasons, left[: cutoffs.n_selected]
+    return reasons
 
 
 def _above(values: np.ndarray, limit: float | None) -> np.ndarray:
     return np.zeros(len(values), dtype=bool) if limit is None else values > limit
-
-
-def _place_in_system(compositions: Compositions) -> np.ndarray:
-    """How many earlier rows have the same set of elements, int64 of shape (N,)."""
-    sets = Compositions(compositions.offsets, compositions.elements, np.ones_like(compositions.counts))
-    _, system = sets.unique()
-    order = np.argsort(system, kind="stable")
-    starts = np.searchsorted(system[order], np.arange(system.max(initial=-1) + 1))
-    place = np.empty(len(system), dtype=np.int64)
-    place[order] = np.arange(len(system)) - starts[system[order]]
-    return place
 
 
 def nearest_known(compositions: Compositions, known: Compositions) -> tuple[np.ndarray, np.ndarray]:
