@@ -67,7 +67,7 @@ class Trie(NamedTuple):
 
 
 class _Workspace(NamedTuple):
-    """Room for one system: columns, their fractions (D, C), energies and reduced costs; and the basis and its inverse."""
+    """Room for one system: its columns, their fractions (D, C), energies and costs; and the basis and its inverse."""
 
     columns: np.ndarray
     fractions: np.ndarray
@@ -323,7 +323,7 @@ def _lowest_mixture(shares, d, n_columns, work):
 
 @numba.njit(nogil=True, cache=True)
 def _entering(d, n_columns, largest, stands, work):
-    """The column furthest below the plane of the basis, or, where the last step had no length, the first; -1 for none."""
+    """The column furthest below the plane of the basis, or, after a step of no length, the first; -1 for none."""
     for j in range(d):
         potential = 0.0
         for k in range(d):

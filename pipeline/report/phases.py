@@ -63,7 +63,7 @@ def place(hull: Hull, candidate: Placed) -> str:
 
 
 def drawable(hull: Hull, elements: Sequence[int]) -> "PhaseDiagram":
-    """The references of a system as pymatgen's phase diagram, which knows the tie lines; entries have their formulas."""
+    """The references of a system as pymatgen's phase diagram, which knows tie lines; entries are named by formula."""
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 
     places = hull.within(elements)

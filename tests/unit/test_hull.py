@@ -105,7 +105,7 @@ class TestHull:
             within = [e for e in entries if {element.symbol for element in e.composition} <= symbols_of]
             entry = PDEntry(Composition({SYMBOLS[z - 1]: n for z, n in one.items()}), -0.7 * sum(one.values()))
             phases, theirs = PhaseDiagram(within).get_decomp_and_e_above_hull(entry, allow_negative=True)
-            found = mine.distance(list(one), list(one.values()), -0.7)
+            found = mine.distances(Compositions.from_dicts([one]), [-0.7])[0]
             assert found.energy_above_hull_ev_per_atom == pytest.approx(theirs, abs=1e-10)
             assert sorted(share for _, share in found.decomposition) == pytest.approx(sorted(phases.values()))
             assert found.n_references == len(within)
