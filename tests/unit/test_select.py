@@ -46,7 +46,8 @@ def candidates(tmp_path_factory):
         tables.write(folder / f"predicted-{number}.parquet", PREDICTED, part)
     known = Compositions.from_formulas(["Li2O"])
     entries = {"id": ["a"], "source": ["x"], "formula": ["Li2O"], **known.columns()}
-    tables.write(folder / "entries.parquet", ENTRIES, entries)
+    entries |= {name: [None] for name in ENTRIES.schema.names if name not in entries}
+    tables.write(folder / "entries.parquet", ENTRIES, {name: entries[name] for name in ENTRIES.schema.names})
     return folder, whole.to_pylist()
 
 
