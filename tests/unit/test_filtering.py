@@ -11,6 +11,7 @@ from pipeline.composition import ATOMIC_NUMBERS, Compositions
 from pipeline.filtering import baseline, history, kernel, rules
 from pipeline.filtering.schema import DRAWN, FILTERED, VERDICTS, Rules
 from pipeline.filtering.stage import filter_part
+from pipeline.provenance import derived_seed
 
 DEFAULT = Rules()
 
@@ -224,7 +225,7 @@ def test_matched_random_is_seeded_and_refuses_the_impossible():
 def test_pass_rates_by_hand():
     training = Compositions.from_formulas(["NaCl", "NaCl2", "LiFePO4", "Cu"])
     samples = Compositions.from_formulas(["CuZn", "NaCl2", "CaTiO3", "Fe"])
-    found = baseline.pass_rates(training, samples, np.array([5, 2, 3, 100]), seed=1)
+    found = baseline.pass_rates(training, [(samples, np.array([5, 2, 3, 100]))], seed=1)
     low, strict = (found[name]["sets"] for name in ("icsd24_low", "icsd24_medium_no_alloys"))
 
     assert low["training"]["overall"] == {"rows": 3, "passed": 2, "rate": 2 / 3}
@@ -249,15 +250,15 @@ def write_database(folder, formulas: list[str], held_out: list[bool]):
 
 def test_pass_rates_leave_out_held_out_entries(tmp_path):
     write_database(tmp_path, ["NaCl", "NaCl2", "LiF"], [False, True, False])
-    for part in (1, 2):
-        write_samples(tmp_path / f"part-{part}.parquet", FORMULAS)
+    write_samples(tmp_path / "part-1.parquet", FORMULAS[:2] * 2)
+    write_samples(tmp_path / "part-2.parquet", FORMULAS[2:] * 2)
     paths = {"entries_path": tmp_path / "entries.parquet", "output_path": tmp_path / "rates.json"}
     paths["samples_paths"] = [tmp_path / "part-1.parquet", tmp_path / "part-2.parquet"]
     baseline.write_pass_rates(**paths, split_path=tmp_path / "split.parquet", seed=1)
     sets = tables.read_json(tmp_path / "rates.json")["icsd24_low"]["sets"]
     assert sets["training"]["overall"] == {"rows": 2, "passed": 2, "rate": 1.0}
     assert sets["samples"]["overall"]["rows"] == 5, "a formula that comes again, as another crystal, counts once"
-    assert sets["samples_drawn"]["overall"]["rows"] == 30
+    assert sets["samples_drawn"]["overall"]["rows"] == 1 + 2 + 3 + 4 + 1 + 2 + 3 + 4 + 5 + 6
 
     write_database(tmp_path, ["NaCl", "LiF"], [False, False])
     tables.write(tmp_path / "split.parquet", baseline.SPLIT, {"id": ["LiF"], "held_out": [False]})
@@ -297,12 +298,34 @@ def test_history_by_hand(tmp_path):
     assert second["element_total_variation"] == pytest.approx(0.25)
 
 
+def test_pass_rates_do_not_depend_on_the_parts(monkeypatch):
+    monkeypatch.setattr(baseline, "_RANDOM_ROWS", 7)
+    rng = np.random.default_rng(0)
+    batch = Compositions.from_dense(rng.integers(0, 3, (400, 6)), [3, 8, 9, 11, 12, 26]).reduced()
+    batch = batch.take(batch.unique()[0])
+    drawn = rng.integers(1, 9, len(batch))
+    training = batch.take(np.arange(0, len(batch), 3))
+    bounds = [0, 1, 1, 50, 57, len(batch)]
+    parts = [np.arange(a, b) for a, b in itertools.pairwise(bounds)]
+    found = baseline.pass_rates(training, [(batch.take(rows), drawn[rows]) for rows in parts], seed=1)
+    assert found == baseline.pass_rates(training, [(batch, drawn)], seed=1)
+    random_of_samples = baseline.matched_random(
+        batch.take(batch.n_elements > 1),
+        baseline.element_frequency(training.take(training.n_elements > 1)),
+        derived_seed(1, "random_of_samples"),
+    )
+    for name, setting in baseline.SETTINGS.items():
+        rate = found[name]["sets"]["random_of_samples"]["overall"]
+        assert rate["passed"] == rules.assess(random_of_samples, setting).smact_valid.sum()
+        assert rate["rows"] == len(random_of_samples)
+
+
 def test_pass_rates_without_a_random_counterpart():
     """A sample of more elements than training has cannot be drawn at random; nothing raises, nor without samples."""
     training = Compositions.from_formulas(["NaCl"])
     samples = Compositions.from_formulas(["LiFePO4", "NaCl"])
-    sets = baseline.pass_rates(training, samples, np.array([3, 2]), seed=1)["icsd24_low"]["sets"]
+    sets = baseline.pass_rates(training, [(samples, np.array([3, 2]))], seed=1)["icsd24_low"]["sets"]
     assert [sets[name]["overall"]["rows"] for name in ("samples", "random_of_samples")] == [2, 1]
     assert [sets[name]["overall"]["rows"] for name in ("samples_drawn", "random_of_samples_drawn")] == [5, 2]
-    empty = baseline.pass_rates(training, samples.take(np.zeros(0, dtype=int)), np.zeros(0, dtype=int), seed=1)
+    empty = baseline.pass_rates(training, [(samples.take(np.zeros(0, dtype=int)), np.zeros(0, dtype=int))], seed=1)
     assert empty["icsd24_low"]["enrichment"]["samples"] is None
