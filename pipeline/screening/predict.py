@@ -1,7 +1,7 @@
 """Score one part of the filtered candidates: formation energy, band gap, novelty."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,12 @@ from pipeline.screening.models import BAND_GAP, FORMATION_ENERGY, read_descripti
 from pipeline.screening.schema import CANDIDATE_COLUMNS, PREDICTED
 
 DECIMALS = 4
+CHUNK = 1 << 15
+"""Rows scored at a time: features and what the models make of them take about 5 kB a row."""
+
+Scorer = Callable[[Compositions, np.ndarray], dict[str, Sequence]]
+"""Takes N compositions and their Magpie features (shape (N, 132)); returns columns of ``PREDICTED`` and ``reason``, why
+a row has none, None where it does."""
 
 
 def predict_part(
@@ -50,30 +56,37 @@ def predict_part(
     survivors = filtered.filter(pc.is_null(filtered.column("rejected_by"))).select(names)
     compositions = Compositions.from_table(survivors)
     known = Compositions.from_table(tables.read(entries_path, ENTRIES, ["elements", "counts"]))
-    features_NF = magpie(compositions)
-    energy = formation_energies(compositions, features_NF, formation_energy_model, threads)
-    gap = band_gaps(compositions, features_NF, band_gap_model, threads)
-    reasons = zip(energy.pop("reason"), gap.pop("reason"), strict=True)
+    scorers = formation_energies(formation_energy_model, threads), band_gaps(band_gap_model, threads)
+    chunks = np.split(np.arange(len(compositions)), range(CHUNK, len(compositions), CHUNK))
+    scores = [_scores(compositions.take(rows), scorers) for rows in chunks]
     data = {
         **{name: survivors.column(name) for name in names},
-        **energy,
-        **gap,
+        **{name: pa.chunked_array([columns[name] for columns in scores]) for name in scores[0]},
         "is_known": compositions.contained_in(known.reduced()),
-        "unscored_because": ["; ".join(filter(None, pair)) or None for pair in reasons],
     }
-    tables.write(predicted_path, PREDICTED, data, provenance)
+    tables.write(predicted_path, PREDICTED, {name: data[name] for name in PREDICTED.schema.names}, provenance)
 
 
-def formation_energies(
-    compositions: Compositions, features_NF: np.ndarray, folder: str | os.PathLike, threads: int
-) -> dict[str, Sequence]:
-    """The formation-energy columns of ``PREDICTED``, and ``reason``: None where there is a score.
+def _scores(compositions: Compositions, scorers: Sequence[Scorer]) -> dict[str, pa.Array]:
+    """The score columns of ``PREDICTED``, novelty apart."""
+    features_NF = magpie(compositions)
+    columns, reasons = {}, []
+    for scorer in scorers:
+        columns |= scorer(compositions, features_NF)
+        reasons.append(columns.pop("reason"))
+    because = ["; ".join(filter(None, each)) or None for each in zip(*reasons, strict=True)]
+    return {**columns, "unscored_because": pa.array(because, pa.string())}
+
+
+def formation_energies(folder: str | os.PathLike, threads: int) -> Scorer:
+    """Load a model; what it makes of formulas are the formation-energy columns of ``PREDICTED``.
 
     Args:
-        compositions: N compositions.
-        features_NF: Their Magpie features, shape (N, 132).
         folder: Of the model.
         threads: Threads of torch and LightGBM.
+
+    Raises:
+        ValueError: The model is missing or damaged.
     """
     import torch
 
@@ -84,39 +97,46 @@ def formation_energies(
     vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
     network = elemnet.load(Path(folder) / elemnet.WEIGHTS_FILE, len(vocabulary))
     interval = Interval.load(Path(folder), description["interval_factors"])
-    covered, reason = _covered(compositions, vocabulary, "formation energy")
-    torch.set_num_threads(threads)
-    scored = compositions.take(covered)
-    energy = elemnet.predict(network, elemnet.fractions(scored, vocabulary))
-    columns = np.column_stack([features_NF[covered], energy])
-    width = interval.half_width(columns, elemnet.has_few_elements(scored), threads)
-    return {
-        "formation_energy_ev_per_atom": _spread(energy, covered),
-        "formation_energy_uncertainty_ev_per_atom": _spread(width, covered),
-        "reason": reason,
-    }
+
+    def score(compositions: Compositions, features_NF: np.ndarray) -> dict[str, Sequence]:
+        covered, reason = _covered(compositions, vocabulary, "formation energy")
+        torch.set_num_threads(threads)
+        scored = compositions.take(covered)
+        energy = elemnet.predict(network, elemnet.fractions(scored, vocabulary))
+        columns = np.column_stack([features_NF[covered], energy])
+        width = interval.half_width(columns, elemnet.has_few_elements(scored), threads)
+        return {
+            "formation_energy_ev_per_atom": _spread(energy, covered),
+            "formation_energy_uncertainty_ev_per_atom": _spread(width, covered),
+            "reason": reason,
+        }
+
+    return score
 
 
-def band_gaps(
-    compositions: Compositions, features_NF: np.ndarray, folder: str | os.PathLike, threads: int
-) -> dict[str, Sequence]:
-    """The band-gap columns of ``PREDICTED`` and ``reason``, as :func:`formation_energies`."""
+def band_gaps(folder: str | os.PathLike, threads: int) -> Scorer:
+    """Load a model of the band-gap columns of ``PREDICTED``, as :func:`formation_energies`."""
     from pipeline.screening.band_gap import BandGapModel, may_be_nonmetal
     from pipeline.screening.interval import Interval
 
     description = read_description(folder, BAND_GAP)
+    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
     model = BandGapModel.load(Path(folder), description["nonmetal_threshold"])
     interval = Interval.load(Path(folder), description["interval_factors"])
-    covered, reason = _covered(compositions, [ATOMIC_NUMBERS[s] for s in description["elements"]], "band gap")
-    probability, gap = model.predict(features_NF[covered], threads)
-    columns = np.column_stack([features_NF[covered], probability, gap])
-    width = interval.half_width(columns, may_be_nonmetal(probability), threads)
-    return {
-        "probability_nonmetal": _spread(probability, covered),
-        "band_gap_ev": _spread(gap, covered),
-        "band_gap_uncertainty_ev": _spread(width, covered),
-        "reason": reason,
-    }
+
+    def score(compositions: Compositions, features_NF: np.ndarray) -> dict[str, Sequence]:
+        covered, reason = _covered(compositions, vocabulary, "band gap")
+        probability, gap = model.predict(features_NF[covered], threads)
+        columns = np.column_stack([features_NF[covered], probability, gap])
+        width = interval.half_width(columns, may_be_nonmetal(probability), threads)
+        return {
+            "probability_nonmetal": _spread(probability, covered),
+            "band_gap_ev": _spread(gap, covered),
+            "band_gap_uncertainty_ev": _spread(width, covered),
+            "reason": reason,
+        }
+
+    return score
 
 
 def _covered(compositions: Compositions, vocabulary: list[int], name: str) -> tuple[np.ndarray, np.ndarray]:

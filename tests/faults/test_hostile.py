@@ -503,8 +503,8 @@ def test_a_planted_pickle_is_never_loaded(tmp_path, record):
 
 def scores(folder: Path, model: str) -> None:
     compositions = Compositions.from_formulas(["NaCl"])
-    predict = band_gaps if model == "band_gap_mp" else formation_energies
-    predict(compositions, np.zeros((1, 132)), folder, 1)
+    load = band_gaps if model == "band_gap_mp" else formation_energies
+    load(folder, threads=1)(compositions, np.zeros((1, 132)))
 
 
 @pytest.mark.parametrize(
