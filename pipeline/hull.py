@@ -184,10 +184,8 @@ class Hull:
         """
         fractions = _fractions(compositions)
         formation = self._formation(compositions, fractions, np.asarray(energies_ev_per_atom, dtype=np.float64))
-        system = Compositions(compositions.offsets, compositions.elements, np.ones_like(compositions.counts))
-        order = np.argsort(system.hashes())
         energy, n_references, n_compounds, phases, shares = hull_kernel.decompose(
-            compositions.offsets, compositions.elements, fractions, order, self._references, self._trie
+            compositions.offsets, compositions.elements, fractions, self._references, self._trie
         )
         elements_only = (compositions.n_elements > 1) & (n_compounds == 0)
         phases[np.repeat(elements_only, compositions.n_elements)] = -1

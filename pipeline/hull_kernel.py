@@ -81,7 +81,7 @@ class _Workspace(NamedTuple):
     mixture: np.ndarray
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def systems(offsets, elements):
     """The trie of all systems.
 
@@ -106,7 +106,7 @@ def systems(offsets, elements):
     return keys, children, n_nodes, nodes
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def find_stable(references, trie):
     """Fill ``ends`` and ``stable`` of the trie: references that are on the hull of their own elements.
 
@@ -146,14 +146,13 @@ def find_stable(references, trie):
         first = last
 
 
-@numba.njit(nogil=True, cache=True)
-def decompose(offsets, elements, fractions, order, references, trie):
-    """The hull at each composition.
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def decompose(offsets, elements, fractions, references, trie):
+    """The hull at each composition; rows of one system after another are faster.
 
     Args:
         offsets, elements: Compositions, as in ``Compositions``.
         fractions: float64 of shape (M,), element fractions.
-        order: int64 of shape (N,), in which they are treated; those of a system together are faster.
         references: :class:`References`.
         trie: :class:`Trie`.
 
@@ -170,7 +169,7 @@ def decompose(offsets, elements, fractions, order, references, trie):
     zs, before = np.empty(len(work.basis), dtype=np.int64), np.zeros(len(work.basis), dtype=np.int64)
     shares, place = np.empty(len(work.basis)), _nowhere()
     d_before, n_columns, counts, whole = 0, 0, (0, 0), False
-    for row in order:
+    for row in range(n):
         d = _sorted_row(offsets, elements, fractions, row, zs, shares)
         if d != d_before or (zs[:d] != before[:d]).any():
             _set_places(before, d_before, place, False)
@@ -189,7 +188,7 @@ def decompose(offsets, elements, fractions, order, references, trie):
     return hull, n_references, n_compounds, phases, amounts
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _place(keys, key):
     """Where a key stands in the hash table, or would."""
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -199,7 +198,7 @@ def _place(keys, key):
     return place
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _longest(offsets):
     longest = 0
     for row in range(len(offsets) - 1):
@@ -207,7 +206,7 @@ def _longest(offsets):
     return longest
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _workspace(references, n_columns, d):
     return _Workspace(
         np.empty(n_columns, dtype=np.int64),
@@ -223,19 +222,19 @@ def _workspace(references, n_columns, d):
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _nowhere():
     return np.full(_N_ATOMIC_NUMBERS, -1, dtype=np.int64)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _set_places(zs, d, place, here):
     """Note, or forget, the place of each element within its system."""
     for j in range(d):
         place[zs[j]] = j if here else -1
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _sorted_row(offsets, elements, fractions, row, zs, shares):
     """Write a row's elements, ascending, and their fractions; return how many."""
     d = 0
@@ -249,7 +248,7 @@ def _sorted_row(offsets, elements, fractions, row, zs, shares):
     return d
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _gather(zs, d, place, references, trie, work):
     """Make columns of the references on the hulls of a system and of all within it.
 
@@ -279,7 +278,7 @@ def _gather(zs, d, place, references, trie, work):
     return n_columns, (n_references, n_references - n_elements), n_corners == d
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_column(reference, n_columns, d, place, references, work):
     work.columns[n_columns] = reference
     work.energies[n_columns] = references.formation[reference]
@@ -290,7 +289,7 @@ def _add_column(reference, n_columns, d, place, references, work):
     return n_columns + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lowest_mixture(shares, d, n_columns, work):
     """Energy of the lowest mixture of the columns at these fractions; ``basis`` and ``mixture`` say of what.
 
@@ -321,7 +320,7 @@ def _lowest_mixture(shares, d, n_columns, work):
     raise RuntimeError("the search for the lowest mixture of references does not end")
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _entering(d, n_columns, largest, stands, work):
     """The column furthest below the plane of the basis, or, after a step of no length, the first; -1 for none."""
     for j in range(d):
@@ -346,7 +345,7 @@ def _entering(d, n_columns, largest, stands, work):
     return entering
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _exchange(entering, d, stands, work):
     """Let a column into the basis for the first whose share falls to 0; return whether the step has no length."""
     direction, mixture, inverse = work.direction, work.mixture, work.inverse
@@ -375,9 +374,9 @@ def _exchange(entering, d, stands, work):
     return step <= 1e-14
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _solve_afresh(shares, d, work):
-    """Inverse of the basis by elimination, and its mixture, without the rounding of the steps that led there."""
+    """Inverse of the basis and its mixture, by elimination, without the rounding of the steps that led there."""
     matrix = work.inverse
     for j in range(d):
         for k in range(d):
