@@ -1,15 +1,30 @@
 """The compiled search for oxidation states, exact and one pass over compressed sparse rows.
 
-Legend of suffixes: N compositions, M element-count pairs, S (element, oxidation state) pairs of the set. Verdicts are
-positions in ``pipeline.filtering.schema.VERDICTS``; a test holds the two together.
-"""
+A Pauling-balanced assignment parts the elements of a formula, in order of electronegativity, in two: those before the
+border take states of zero or more, those behind it states of zero or less. So each element has three lists of states
+(``ANY``, ``CATION``, ``ANION``), and the test is a search for a neutral sum for each border that the lists leave.
 
-from typing import NamedTuple
+Legend of suffixes: N compositions, M element-count pairs, Z atomic numbers (0 to 118), S (element, oxidation state)
+pairs of the three lists together. Verdicts are positions in ``pipeline.filtering.schema.VERDICTS``; a test holds the
+two together. Arrays are few and of records, since a compiled call hands on every field of every array.
+"""
 
 import numba
 import numpy as np
 
-ELEMENT, ALLOY, BALANCED, NOT_BALANCED, NOT_NEUTRAL, UNKNOWN_ELEMENT = range(6)
+(
+    ELEMENT,
+    ALLOY,
+    BALANCED,
+    NOT_BALANCED,
+    NOT_NEUTRAL,
+    UNKNOWN_ELEMENT,
+    UNKNOWN_ELECTRONEGATIVITY,
+    TOO_LARGE_FOR_SMACT,
+) = range(8)
+
+ANY, CATION, ANION = range(3)
+MAX_STATE = 9
 
 MAX_MIXED_ASSIGNMENTS = 1_000_000
 """Beyond this number of assignments smact gives up and calls a mixed-valence formula invalid."""
@@ -18,192 +33,359 @@ MAX_SEARCHED_ELEMENTS = 10
 """Longer formulas are answered exactly, but without an assignment, whose search time grows exponentially."""
 
 
-class ElementData(NamedTuple):
-    """Element data by atomic number, index 0 unused.
+ELEMENT_DATA = np.dtype(
+    [
+        ("first", np.int32, 3),
+        ("last", np.int32, 3),
+        ("lowest", np.int32, 3),
+        ("highest", np.int32, 3),
+        ("electronegativity", np.int32),
+        ("metal", np.bool_),
+        ("mixed", np.bool_),
+        ("place", np.int8, 2 * MAX_STATE + 1),
+    ]
+)
+"""One record an element, by atomic number.
 
-    Attributes:
-        starts: int64 of shape (120,); element z owns the states ``starts[z]:starts[z + 1]``, none where unknown.
-        states: int64 of shape (S,), oxidation states, the most common of an element first.
-        lowest, highest: int64 of shape (119,), the extreme states of each element; 0 where unknown.
-        score: int64 of shape (S,), 1000 * ln(share of the element's reports), at most 0; integers, so that ties are
-            ties on every machine.
-        electronegativity: float64 of shape (119,), Pauling scale; NaN where smact has none.
-        metal: bool of shape (119,).
-        mixed: bool of shape (119,), elements whose atoms may differ in state; all False without mixed valence.
-    """
+- ``first``, ``last``: where each of the element's three lists stands in the states; equal where it is empty.
+- ``lowest``, ``highest``: the extreme states of each list; 0 where it is empty.
+- ``electronegativity``: rank on the Pauling scale, equal where equal; -1 where smact has none.
+- ``metal``, and ``mixed``: whether the element's atoms may differ in state, False without mixed valence.
+- ``place``: where in the list ``ANY`` the state (index: state + ``MAX_STATE``) stands; -1 where it does not.
+"""
 
-    starts: np.ndarray
-    states: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
-    score: np.ndarray
-    electronegativity: np.ndarray
-    metal: np.ndarray
-    mixed: np.ndarray
+STATE_DATA = np.dtype([("state", np.int32), ("score", np.int32)])
+"""One record a state of a list, the most common of an element first. The score is 1000 * ln(share of the element's
+reports), at most 0: integers, so that ties are ties on every machine."""
+
+SITE = np.dtype(
+    [(name, np.int32) for name in ("z", "atoms", "pair", "cation_low", "cation_high", "first", "last", "low", "high")]
+)
+"""An element of the formula in hand, in order of electronegativity.
+
+- ``z``, ``atoms``, and ``pair``: where in the row it stands.
+- ``cation_low``, ``cation_high``: least and largest charge of all elements before it, as cations.
+- ``first``, ``last``: the list that it takes its state from.
+- ``low``, ``high``: least and largest charge of its atoms, from that list.
+"""
+
+LEVEL = np.dtype(
+    [
+        (name, np.int32)
+        for name in (
+            *("atoms", "first", "last", "pair", "site"),
+            *("low", "high", "score", "charge", "gained", "at", "trial", "chosen"),
+        )
+    ]
+)
+"""A level of the search.
+
+- ``atoms``, ``first``, ``last``, ``pair``, and ``site``: the element that chooses here.
+- ``low``, ``high``, ``score``: least and largest charge and best score of the elements from here on.
+- ``charge``, ``gained``: charge and score of the elements before.
+- ``at``: the state in hand.
+- ``trial``, ``chosen``: states of an assignment and of the best one; by place in the row, not by level.
+"""
+
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
-@numba.njit(nogil=True, cache=True)
-def judge(offsets, elements, counts, data, include_alloys, pauling):
+@_compiled
+def judge(offsets, elements, counts, data, states, include_alloys, pauling):
     """Verdict and oxidation states of each composition.
 
     Args:
-        offsets, elements, counts: Reduced compositions, as in ``Compositions``.
-        data: :class:`ElementData`.
+        offsets, elements, counts: As in ``Compositions``; need not be reduced.
+        data: ``ELEMENT_DATA`` of shape (Z,).
+        states: ``STATE_DATA`` of shape (S,).
         include_alloys: Metals only pass untested.
         pauling: Apply the electronegativity test.
 
     Returns:
         Verdicts (uint8, N), whether a row has an assignment (bool, N), the assignments (int8, M).
     """
-    n = len(offsets) - 1
-    verdict = np.empty(n, dtype=np.uint8)
-    has_states = np.zeros(n, dtype=np.bool_)
+    n_rows = len(offsets) - 1
+    verdict = np.empty(n_rows, dtype=np.uint8)
+    has_states = np.zeros(n_rows, dtype=np.bool_)
     found = np.zeros(len(elements), dtype=np.int8)
-    for row in range(n):
-        zs = elements[offsets[row] : offsets[row + 1]]
-        atoms = counts[offsets[row] : offsets[row + 1]].astype(np.int64)
-        all_metal, all_known, any_mixed, all_electronegative = True, len(zs) > 0, False, True
-        for z in zs:
-            all_metal &= data.metal[z]
-            all_known &= data.starts[z + 1] > data.starts[z]
-            any_mixed |= data.mixed[z]
-            all_electronegative &= not np.isnan(data.electronegativity[z])
-        if len(zs) == 1:
+    longest = 0
+    for row in range(n_rows):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    sites, levels = np.empty(longest + 1, dtype=SITE), np.empty(longest + 1, dtype=LEVEL)
+    for row in range(n_rows):
+        begin, n = offsets[row], offsets[row + 1] - offsets[row]
+        if n == 1:
             verdict[row] = ELEMENT
-        elif len(zs) > 1 and include_alloys and all_metal:
+            continue
+        all_metal, all_known, any_mixed, all_electronegative = True, n > 0, False, True
+        for i in range(begin, begin + n):
+            element = data[elements[i]]
+            all_metal &= element.metal
+            all_known &= element.last[ANY] > element.first[ANY]
+            any_mixed |= element.mixed
+            all_electronegative &= element.electronegativity >= 0
+        if n > 1 and include_alloys and all_metal:
             verdict[row] = ALLOY
-        elif not all_known:
+            continue
+        if not all_known:
             verdict[row] = UNKNOWN_ELEMENT
+            continue
+        _fill(elements[begin : begin + n], counts[begin : begin + n], data, sites)
+        testable = all_electronegative or not pauling
+        if testable and _one_state_each(n, data, states, sites, levels, pauling):
+            verdict[row] = BALANCED
+            if n <= MAX_SEARCHED_ELEMENTS:
+                has_states[row] = True
+                for i in range(n):
+                    found[begin + i] = levels[i].chosen
+            continue
+        any_mixed = any_mixed and _atoms_may_differ(n, data, sites)
+        if testable and any_mixed and _mixed_states(n, data, states, sites, pauling):
+            followed = _mixed_assignments(n, data, sites) <= MAX_MIXED_ASSIGNMENTS
+            verdict[row] = BALANCED if followed else TOO_LARGE_FOR_SMACT
+        elif pauling and (
+            _neutral(n, data, states, sites, levels, True)
+            or (any_mixed and _mixed_states(n, data, states, sites, False))
+        ):
+            verdict[row] = NOT_BALANCED if all_electronegative else UNKNOWN_ELECTRONEGATIVITY
         else:
-            mixed = any_mixed and _mixed_assignments(zs, atoms, data) <= MAX_MIXED_ASSIGNMENTS
-            testable = all_electronegative or not pauling  # without an electronegativity the test never holds
-            choice = found[offsets[row] : offsets[row + 1]]
-            if testable and _solve(zs, atoms, data, pauling, choice):
-                verdict[row] = BALANCED
-                has_states[row] = len(zs) <= MAX_SEARCHED_ELEMENTS
-            elif testable and mixed and _balances(zs, atoms, data, pauling, True):
-                verdict[row] = BALANCED
-            elif pauling and (
-                _solve(zs, atoms, data, False, np.empty_like(choice))
-                or (mixed and _balances(zs, atoms, data, False, True))
-            ):
-                verdict[row] = NOT_BALANCED
-            else:
-                verdict[row] = NOT_NEUTRAL
+            verdict[row] = NOT_NEUTRAL
     return verdict, has_states, found
 
 
-@numba.njit(nogil=True, cache=True)
-def _solve(zs, atoms, data, pauling, choice):
-    """Whether a neutral assignment with one state an element exists; written into ``choice`` unless too long."""
-    if len(zs) <= MAX_SEARCHED_ELEMENTS:
-        return _assign(zs, atoms, data, pauling, choice)
-    return _balances(zs, atoms, data, pauling, False)
-
-
-@numba.njit(nogil=True, cache=True)
-def _assign(zs, atoms, data, pauling, choice):
-    """Write the neutral assignment of the highest score into ``choice``; False, ``choice`` untouched, without one.
-
-    Depth-first over the elements, most common states first. A branch ends where the remaining elements cannot bring
-    the charge back to zero, where their best scores cannot beat the assignment in hand, or where the Pauling test
-    fails. Of equal scores the first found stays.
-    """
-    n = len(zs)
-    lowest, highest, best_rest = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    for k in range(n - 1, -1, -1):
-        lowest[k] = lowest[k + 1] + data.lowest[zs[k]] * atoms[k]
-        highest[k] = highest[k + 1] + data.highest[zs[k]] * atoms[k]
-        best_rest[k] = best_rest[k + 1] + data.score[data.starts[zs[k]]]
-    position = np.empty(n, np.int64)
-    charge, score = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    cation, anion = np.full(n + 1, -np.inf), np.full(n + 1, np.inf)  # highest, lowest electronegativity so far
-    found, best = False, 0
-    k = 0
-    position[0] = data.starts[zs[0]]
-    while k >= 0:
-        here = position[k]
-        if here == data.starts[zs[k] + 1] or (found and score[k] + data.score[here] + best_rest[k + 1] <= best):
+@_compiled
+def _fill(elements, counts, data, sites):
+    """Sort a row into the sites, elements without an electronegativity first."""
+    for i in range(len(elements)):
+        electronegativity = data[elements[i]].electronegativity
+        k = i
+        while k > 0 and data[sites[k - 1].z].electronegativity > electronegativity:
+            sites[k].z, sites[k].atoms, sites[k].pair = sites[k - 1].z, sites[k - 1].atoms, sites[k - 1].pair
             k -= 1
-            continue
-        position[k] += 1
-        state = data.states[here]
-        total = charge[k] + state * atoms[k]
-        if total + lowest[k + 1] > 0 or total + highest[k + 1] < 0:
-            continue
-        cation[k + 1], anion[k + 1] = cation[k], anion[k]
-        if state > 0:
-            cation[k + 1] = max(cation[k], data.electronegativity[zs[k]])
-        elif state < 0:
-            anion[k + 1] = min(anion[k], data.electronegativity[zs[k]])
-        if pauling and cation[k + 1] >= anion[k + 1]:
-            continue
-        charge[k + 1], score[k + 1] = total, score[k] + data.score[here]
-        k += 1
-        if k < n:
-            position[k] = data.starts[zs[k]]
-            continue
-        found, best = True, score[n]
-        for i in range(n):
-            choice[i] = data.states[position[i] - 1]
-        k -= 1
+        sites[k].z, sites[k].atoms, sites[k].pair = elements[i], counts[i], i
+
+
+@_compiled
+def _atoms_may_differ(n, data, sites):
+    """Divide the atoms by their common divisor; whether a mixed-valence element has two atoms and two states."""
+    divisor = sites[0].atoms
+    for k in range(1, n):
+        other = sites[k].atoms
+        while other:
+            divisor, other = other, divisor % other
+    may_differ = False
+    for k in range(n):
+        sites[k].atoms //= divisor
+        element = data[sites[k].z]
+        may_differ |= element.mixed and sites[k].atoms > 1 and element.last[ANY] - element.first[ANY] > 1
+    return may_differ
+
+
+@_compiled
+def _one_state_each(n, data, states, sites, levels, pauling):
+    """Whether some assignment of one state an element holds; of up to ten elements the best is in ``chosen``."""
+    if not pauling:
+        return _neutral(n, data, states, sites, levels, False)
+    found, best = False, 0
+    first, last = _borders(n, data, sites)
+    for border in range(first, last + 1):
+        if _parts(n, data, sites, border):
+            if n > MAX_SEARCHED_ELEMENTS:
+                found = found or _sums_to_zero(n, data, states, sites, False)
+            else:
+                found, best = _search(n, data, states, sites, levels, found, best, False)
     return found
 
 
-@numba.njit(nogil=True, cache=True)
-def _mixed_assignments(zs, atoms, data):
+@_compiled
+def _neutral(n, data, states, sites, levels, any_will_do):
+    """Whether some assignment of one state an element is neutral; see :func:`_search`."""
+    if not _from_lists(n, data, sites, ANY, ANY, n):
+        return False
+    if n > MAX_SEARCHED_ELEMENTS:
+        return _sums_to_zero(n, data, states, sites, False)
+    return _search(n, data, states, sites, levels, False, 0, any_will_do)[0]
+
+
+@_compiled
+def _mixed_states(n, data, states, sites, pauling):
+    """Whether some assignment holds, atoms of mixed-valence elements choosing one by one."""
+    if not pauling:
+        return _from_lists(n, data, sites, ANY, ANY, n) and _sums_to_zero(n, data, states, sites, True)
+    first, last = _borders(n, data, sites)
+    for border in range(first, last + 1):
+        if _parts(n, data, sites, border) and _sums_to_zero(n, data, states, sites, True):
+            return True
+    return False
+
+
+@_compiled
+def _borders(n, data, sites):
+    """First and last border with a cation state for all before it and an anion state for all behind, from 1 to ``n``.
+
+    Border 0, anions only, is neutral where all are zero, as at border ``n``.
+    """
+    first, last = 1, n
+    for k in range(n - 1, -1, -1):
+        element = data[sites[k].z]
+        if element.first[CATION] == element.last[CATION]:
+            last = k
+    for k in range(n):
+        element = data[sites[k].z]
+        if element.first[ANION] == element.last[ANION]:
+            first = k + 1
+    return first, last
+
+
+@_compiled
+def _parts(n, data, sites, border):
+    """Take cations before the border and anions behind; False where equals would be parted or no sum can be zero."""
+    if border < n and data[sites[border - 1].z].electronegativity == data[sites[border].z].electronegativity:
+        return False
+    return _from_lists(n, data, sites, CATION, ANION, border)
+
+
+@_compiled
+def _from_lists(n, data, sites, before, behind, border):
+    """Let each site take its state from a list; False where no sum can be zero."""
+    low = high = 0
+    for k in range(n):
+        kind = before if k < border else behind
+        element, atoms = data[sites[k].z], sites[k].atoms
+        sites[k].first, sites[k].last = element.first[kind], element.last[kind]
+        sites[k].low, sites[k].high = element.lowest[kind] * atoms, element.highest[kind] * atoms
+        low += sites[k].low
+        high += sites[k].high
+    return low <= 0 <= high
+
+
+@_compiled
+def _search(n, data, states, sites, levels, found, best, any_will_do):
+    """Look for the neutral assignment of the highest score, each state from the element's list.
+
+    Depth-first, elements of fewest states first; the state of the last follows from the charge that is left. A branch
+    ends where the remaining elements cannot bring the charge back to zero, or where their best scores cannot reach
+    the assignment in hand. Of equal scores the one is taken whose states come first in the lists ``ANY``, element by
+    element of the row.
+
+    Args:
+        found, best: Whether ``chosen`` already holds an assignment, and its score.
+        any_will_do: Stop at the first assignment, and write none.
+
+    Returns:
+        ``found`` and ``best``, with the assignments of these lists.
+    """
+    for i in range(n):
+        size = sites[i].last - sites[i].first
+        k = i
+        while k > 0 and sites[levels[k - 1].site].last - sites[levels[k - 1].site].first > size:
+            levels[k].site = levels[k - 1].site
+            k -= 1
+        levels[k].site = i
+    low = high = score = 0
+    levels[n].low = levels[n].high = levels[n].score = 0
+    for k in range(n - 1, -1, -1):
+        site = sites[levels[k].site]
+        low, high, score = low + site.low, high + site.high, score + states[site.first].score
+        levels[k].low, levels[k].high, levels[k].score = low, high, score
+        levels[k].atoms, levels[k].pair = site.atoms, site.pair
+        levels[k].first, levels[k].last = site.first, site.last
+    last_atoms, last_pair = levels[n - 1].atoms, levels[n - 1].pair
+    last_element = data[sites[levels[n - 1].site].z]
+    k = 0
+    levels[0].charge = levels[0].gained = 0
+    levels[0].at = levels[0].first
+    while k >= 0:
+        here = levels[k].at
+        if here == levels[k].last:
+            k -= 1
+            continue
+        gained = levels[k].gained + states[here].score
+        if found and gained + levels[k + 1].score < best:
+            k -= 1
+            continue
+        levels[k].at = here + 1
+        state = states[here].state
+        charge = levels[k].charge + state * levels[k].atoms
+        if charge + levels[k + 1].low > 0 or charge + levels[k + 1].high < 0:
+            continue
+        levels[levels[k].pair].trial = state
+        if k < n - 2:
+            k += 1
+            levels[k].charge, levels[k].gained, levels[k].at = charge, gained, levels[k].first
+            continue
+        state = -charge // last_atoms
+        if state * last_atoms != -charge or last_element.place[state + MAX_STATE] < 0:
+            continue
+        if any_will_do:
+            return True, 0
+        gained += states[last_element.first[ANY] + last_element.place[state + MAX_STATE]].score
+        levels[last_pair].trial = state
+        if not found or gained > best or (gained == best and _comes_first(n, data, sites, levels)):
+            found, best = True, gained
+            for i in range(n):
+                levels[i].chosen = levels[i].trial
+    return found, best
+
+
+@_compiled
+def _comes_first(n, data, sites, levels):
+    """Whether the first state, in the order of the row, that ``trial`` and ``chosen`` differ in is further up in it."""
+    for pair in range(n):
+        for k in range(n):
+            if sites[k].pair == pair and levels[pair].trial != levels[pair].chosen:
+                place = data[sites[k].z].place
+                return place[levels[pair].trial + MAX_STATE] < place[levels[pair].chosen + MAX_STATE]
+    return False
+
+
+@_compiled
+def _mixed_assignments(n, data, sites):
     """Assignments that smact would enumerate with each atom of a mixed-valence element on its own; float64."""
     product = 1.0
-    for k in range(len(zs)):
-        options = float(data.starts[zs[k] + 1] - data.starts[zs[k]])
-        product *= options ** atoms[k] if data.mixed[zs[k]] else options
+    for k in range(n):
+        element = data[sites[k].z]
+        options = float(element.last[ANY] - element.first[ANY])
+        product *= options ** sites[k].atoms if element.mixed else options
     return product
 
 
-@numba.njit(nogil=True, cache=True)
-def _balances(zs, atoms, data, pauling, mixed):
-    """Whether some assignment is neutral; with ``mixed``, atoms of mixed-valence elements choose one by one.
+@_compiled
+def _sums_to_zero(n, data, states, sites, mixed):
+    """Whether zero is among the sums of charges, states from each element's list.
 
-    The Pauling test holds exactly when some electronegativity has no negative state at or below it and no positive
-    state above it, so each electronegativity in the formula is tried as that border.
+    The set of reachable charges grows element by element. With ``mixed`` the atoms of a mixed-valence element choose
+    one by one: all take the lowest state, and a charge above that is reachable where the fewest atoms that must be
+    raised to get there, known for every charge from those for smaller ones, are not more than there are.
     """
-    if not pauling:
-        return _sums_to_zero(zs, atoms, data, mixed, np.nan)
-    found = False
-    for z in zs:
-        found = found or _sums_to_zero(zs, atoms, data, mixed, data.electronegativity[z])
-    return found
-
-
-@numba.njit(nogil=True, cache=True)
-def _sums_to_zero(zs, atoms, data, mixed, border):
-    """Whether zero is among the sums of charges, states limited by sign on either side of ``border`` unless it is NaN.
-
-    The set of reachable charges grows site by site: an atom of a mixed-valence element (with ``mixed``), or an element.
-    """
-    reach = 0
-    for k in range(len(zs)):
-        reach += max(-data.lowest[zs[k]], data.highest[zs[k]]) * atoms[k]
-    reachable = np.zeros(2 * reach + 1, dtype=np.bool_)
-    reachable[reach] = True
-    low, high = reach, reach  # reachable charges lie between
-    for k in range(len(zs)):
-        first, last = data.starts[zs[k]], data.starts[zs[k] + 1]
-        apart = mixed and data.mixed[zs[k]] and last - first > 1
-        for _ in range(atoms[k] if apart else 1):
-            grown = np.zeros_like(reachable)
-            new_low, new_high = len(reachable), -1
-            for i in range(first, last):
-                state = data.states[i]
-                if (state < 0 and data.electronegativity[zs[k]] <= border) or (
-                    state > 0 and data.electronegativity[zs[k]] > border
-                ):
-                    continue
-                step = state if apart else state * atoms[k]
-                for charge in range(low, high + 1):
+    low = high = 0
+    for k in range(n):
+        low += sites[k].low
+        high += sites[k].high
+    width = high - low + 1  # charges are counted from the sum of the lowest
+    reachable, grown = np.zeros(width, dtype=np.bool_), np.zeros(width, dtype=np.bool_)
+    raised = np.empty(width if mixed else 0, dtype=np.int32)
+    reachable[0] = True
+    top = 0
+    for k in range(n):
+        atoms = sites[k].atoms
+        lowest = sites[k].low // atoms
+        new_top = top + sites[k].high - sites[k].low
+        if mixed and data[sites[k].z].mixed:
+            for charge in range(new_top + 1):
+                fewest = 0 if charge <= top and reachable[charge] else atoms + 1
+                for i in range(sites[k].first, sites[k].last):
+                    step = states[i].state - lowest
+                    if 0 < step <= charge:
+                        fewest = min(fewest, raised[charge - step] + 1)
+                raised[charge] = fewest
+            for charge in range(new_top + 1):
+                grown[charge] = raised[charge] <= atoms
+        else:
+            grown[: new_top + 1] = False
+            for i in range(sites[k].first, sites[k].last):
+                step = (states[i].state - lowest) * atoms
+                for charge in range(top + 1):
                     grown[charge + step] |= reachable[charge]
-                new_low, new_high = min(new_low, low + step), max(new_high, high + step)
-            if new_high < 0:
-                return False
-            reachable, low, high = grown, new_low, new_high
-    return reachable[reach]
+        reachable, grown, top = grown, reachable, new_top
+    return reachable[-low]

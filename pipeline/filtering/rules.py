@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
-from pipeline.filtering.kernel import ElementData, judge
+from pipeline.filtering.kernel import ANION, ANY, CATION, ELEMENT_DATA, MAX_STATE, STATE_DATA, judge
 from pipeline.filtering.schema import VERDICTS, Rules
 
 VALID = np.array([verdict in ("element", "alloy", "balanced") for verdict in VERDICTS])
@@ -42,25 +42,26 @@ def assess(compositions: Compositions, rules: Rules) -> Judgement:
     Among several valid assignments the one is given whose states are the most common in the ICSD (2024): the product
     over the elements of the share of the element's reports. Elements that smact does not know never raise.
 
-    With ``mixed_valence`` a formula passes, as in smact, only while the number of assignments atom by atom (product of
-    states ** atoms over the mixed-valence elements) stays within 1,000,000; its ``oxidation_states`` are then absent,
-    as they are for formulas of more than 10 elements.
+    ``smact_valid`` is what smact answers, also where it errs; the verdict then names why: ``unknown_electronegativity``
+    and ``too_large_for_smact`` are formulas that smact fails for want of a number or of time. smact's truncation of
+    fractional amounts cannot happen: compositions are integers, and formulas with fractions are refused when read.
+
+    A formula balanced by mixed valence alone has no ``oxidation_states``, nor has one of more than 10 elements.
 
     Args:
         compositions: Need not be reduced; single elements and formulas of any length are answered.
         rules: The settings.
     """
-    compositions = compositions.reduced()
-    data = element_data(rules.oxidation_states, rules.mixed_valence)
+    data, states = element_data(rules.oxidation_states, rules.mixed_valence)
     arrays = (compositions.offsets, compositions.elements, compositions.counts)
     writable = (np.require(array, requirements="W") for array in arrays)  # or Arrow's buffers cost a second compilation
-    verdict, has_states, states = judge(*writable, data, rules.include_alloys, rules.pauling_test)
-    return Judgement(verdict, VALID[verdict], has_states, states)
+    verdict, has_states, found = judge(*writable, data, states, rules.include_alloys, rules.pauling_test)
+    return Judgement(verdict, VALID[verdict], has_states, found)
 
 
 @cache
-def element_data(oxidation_states: str, mixed_valence: bool) -> ElementData:
-    """Arrays indexed by atomic number (0 to 118), from the data that smact ships.
+def element_data(oxidation_states: str, mixed_valence: bool) -> tuple[np.ndarray, np.ndarray]:
+    """``ELEMENT_DATA`` of atomic numbers 0 to 118 and their ``STATE_DATA``, from the data that smact ships.
 
     Args:
         oxidation_states: As in :class:`Rules`.
@@ -81,28 +82,27 @@ def element_data(oxidation_states: str, mixed_valence: bool) -> ElementData:
     }
     states = _states(oxidation_states, reported)
     known = {symbol: lookup_element_data(symbol) for symbol in SYMBOLS}
-    starts, flat, score, lowest, highest = [0, 0], [], [], [0], [0]
-    for symbol in SYMBOLS:
+    data, rows = np.zeros(len(SYMBOLS) + 1, dtype=ELEMENT_DATA), []
+    data["place"] = -1
+    data["electronegativity"] = -1
+    scale = sorted({element["el_neg"] for element in known.values() if element and element["el_neg"] is not None})
+    for z, symbol in enumerate(SYMBOLS, start=1):
+        if known[symbol] and known[symbol]["el_neg"] is not None:
+            data[z]["electronegativity"] = scale.index(known[symbol]["el_neg"])
+        data[z]["metal"] = symbol in smact.metals
+        data[z]["mixed"] = mixed_valence and symbol in MIXED_VALENCE_ELEMENTS
         mine = states.get(symbol, ()) if known[symbol] else ()
-        total = max(sum(reports.get((symbol, state), 0) for state in range(-9, 10)), 1)
+        total = max(sum(reports.get((symbol, state), 0) for state in range(-MAX_STATE, MAX_STATE + 1)), 1)
         shares = {state: max(reports.get((symbol, state), 0), 1) / total for state in mine}
         ordered = sorted(shares, key=lambda state: (-shares[state], state))
-        flat += ordered
-        score += [round(1000 * float(np.log(shares[state]))) for state in ordered]
-        starts.append(len(flat))
-        lowest.append(min(ordered, default=0))
-        highest.append(max(ordered, default=0))
-    electronegativity = [known[symbol]["el_neg"] if known[symbol] else None for symbol in SYMBOLS]
-    return ElementData(
-        starts=np.array(starts, dtype=np.int64),
-        states=np.array(flat, dtype=np.int64),
-        lowest=np.array(lowest, dtype=np.int64),
-        highest=np.array(highest, dtype=np.int64),
-        score=np.array(score, dtype=np.int64),
-        electronegativity=np.array([np.nan, *(np.nan if x is None else x for x in electronegativity)]),
-        metal=np.array([False, *(symbol in smact.metals for symbol in SYMBOLS)]),
-        mixed=np.array([False, *(mixed_valence and symbol in MIXED_VALENCE_ELEMENTS for symbol in SYMBOLS)]),
-    )
+        data[z]["place"][np.array(ordered, dtype=int) + MAX_STATE] = np.arange(len(ordered))
+        cations, anions = ([s for s in ordered if s * sign >= 0] for sign in (1, -1))
+        for kind, listed in zip((ANY, CATION, ANION), (ordered, cations, anions), strict=True):
+            data[z]["first"][kind] = len(rows)
+            rows += [(state, round(1000 * float(np.log(shares[state])))) for state in listed]
+            data[z]["last"][kind] = len(rows)
+            data[z]["lowest"][kind], data[z]["highest"][kind] = min(listed, default=0), max(listed, default=0)
+    return data, np.array(rows, dtype=STATE_DATA)
 
 
 def _states(name: str, reported) -> dict[str, list[int]]:
@@ -133,7 +133,7 @@ def _read_states(path: str) -> dict[str, list[int]]:
                 values = [int(field) for field in fields[1:]]
             except ValueError:
                 values = [None]
-            if fields[0] not in ATOMIC_NUMBERS or any(value is None or abs(value) > 9 for value in values):
+            if fields[0] not in ATOMIC_NUMBERS or any(value is None or abs(value) > MAX_STATE for value in values):
                 raise ValueError(
                     f"{path}, line {number}: '{line.strip()}' is no element symbol followed by oxidation states "
                     "(integers from -9 to 9); correct the line, or begin it with #"

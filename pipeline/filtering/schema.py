@@ -8,16 +8,28 @@ import pyarrow as pa
 from pipeline.composition import COUNTS, ELEMENTS
 from pipeline.tables import Table, column
 
-VERDICTS = ("element", "alloy", "balanced", "not_balanced", "not_neutral", "unknown_element")
-"""What the filter says of a composition; a kernel verdict is a position in this tuple.
+VERDICTS = (
+    "element",
+    "alloy",
+    "balanced",
+    "not_balanced",
+    "not_neutral",
+    "unknown_element",
+    "unknown_electronegativity",
+    "too_large_for_smact",
+)
+"""What the filter says of a composition; a kernel verdict is a position in this tuple. The first three are valid.
 
-- ``element``: one element only, valid.
-- ``alloy``: metals only, and the rules let alloys pass; valid.
+- ``element``: one element only, which smact passes untested, without data on the element too; valid.
+- ``alloy``: metals only, and the rules let alloys pass, untested and without data on the metals too; valid.
 - ``balanced``: oxidation states were found that sum to zero and, with the Pauling test, put every negative state on a
   more electronegative element than every positive one; valid.
 - ``not_balanced``: oxidation states sum to zero, but none so that the Pauling test holds.
 - ``not_neutral``: no choice of oxidation states sums to zero.
 - ``unknown_element``: an element without any oxidation state in the set.
+- ``unknown_electronegativity``: oxidation states sum to zero, and smact fails what the Pauling test cannot be put to
+  (helium, neon, argon, promethium, radon and lawrencium have no value).
+- ``too_large_for_smact``: balanced with mixed valence, but smact gives up, and fails, beyond 1,000,000 assignments.
 """
 
 OXIDATION_STATE_SETS = (

@@ -10,6 +10,7 @@ import pytest
 from pymatgen.core import Composition
 from smact.screening import ICSD24FilterConfig, smact_validity
 
+from benchmarks import filter_exactness
 from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.sources import matminer_transport_archive
 from pipeline.filtering.rules import assess
@@ -93,6 +94,28 @@ def test_equal_with_mixed_valence(pauling_test):
     both_signs_on_one_element = ["LiSb3", "Sb4O", "Be3Sb4", "BSb3"]
     assert_equal(Compositions.from_formulas(mixed + beyond_the_limit + both_signs_on_one_element), rules)
     assert_equal(random_compositions(150, seed=5, sizes=range(2, 4), largest=5), rules)
+
+
+@pytest.mark.filterwarnings("ignore:Mixed-valence expansion")
+def test_equal_for_mixed_valence_known_and_too_large():
+    """By the command that shows it on a million formulas; beyond smact's limit our verdict equals an enumeration."""
+    too_large = ["Fe22O31", "Fe22O34", "Mn23O45", "V11Fe12O43", "Cu30Bi7O40", "Fe9Ni9Sb9O31", "Sb25O51", "U9V9Mn9N7O80"]
+    compositions = Compositions.from_formulas([*filter_exactness.KNOWN_MIXED, *too_large])
+    for rules in filter_exactness.settings("icsd24_low").values():
+        if rules.mixed_valence:
+            found = filter_exactness.compare(rules, {"known": compositions}, seconds=60)
+            assert (found["compared"], found["disagreements"]) == (len(compositions), 0), found
+
+
+def test_the_command_finds_a_wrong_answer(monkeypatch):
+    def wrong(compositions, rules):
+        judged = assess(compositions, rules)
+        return judged._replace(smact_valid=~judged.smact_valid)
+
+    monkeypatch.setattr(filter_exactness, "assess", wrong)
+    found = filter_exactness.compare(Rules(), {"two": Compositions.from_formulas(["NaCl", "NaCl2"])}, seconds=60)
+    assert found["disagreements"] == 2
+    assert found["disagreeing"] == ["NaCl", "NaCl2"]
 
 
 def test_equal_with_a_file_of_states(tmp_path):

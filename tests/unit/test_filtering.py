@@ -69,13 +69,45 @@ def test_most_common_assignment_is_chosen():
         ("OgF", Rules(), "unknown_element"),
         ("Og", Rules(), "element"),
         ("Cu", Rules(include_alloys=False), "element"),
-        ("PmF3", Rules(), "not_balanced"),  # smact has no electronegativity of promethium
+        ("FrMd", Rules(), "alloy"),  # no states known, nor asked for
+        ("FrMd", Rules(include_alloys=False), "unknown_element"),
+        ("PmF3", Rules(), "unknown_electronegativity"),
+        ("PmF2", Rules(), "not_neutral"),
         ("PmF3", Rules(pauling_test=False), "balanced"),
         ("PdH", Rules(), "not_balanced"),  # Pd+1 H-1, both of electronegativity 2.20
     ],
 )
 def test_verdicts(formula, settings, verdict):
     assert verdicts([formula], settings) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("formula", "verdict"),
+    [
+        ("Fe19O27", "balanced"),  # 2 ** 19 assignments, 3 Fe+2 and 16 Fe+3
+        ("Fe22O31", "too_large_for_smact"),  # 2 ** 22 assignments, 4 Fe+2 and 18 Fe+3
+        ("Fe22O34", "not_neutral"),  # more than 22 Fe+3 give
+        ("Fe65534O65535", "too_large_for_smact"),
+        ("Fe65535O65534", "not_neutral"),  # less than Fe+2 give
+        ("Fe22Na4O33", "too_large_for_smact"),
+        ("Pb3O4", "not_neutral"),  # lead is not among smact's elements of mixed valence
+    ],
+)
+def test_mixed_valence_beyond_the_size_where_smact_gives_up(formula, verdict):
+    settings = Rules("icsd24_medium", mixed_valence=True)
+    assert verdicts([formula], settings) == [verdict]
+    judged = rules.assess(Compositions.from_formulas([formula]), settings)
+    assert judged.smact_valid[0] == (verdict == "balanced")
+    assert not judged.has_states[0]
+
+
+def test_atoms_of_one_element_do_not_differ_in_sign(tmp_path):
+    """An element at -1 and +2 would be cation and anion of one electronegativity."""
+    path = tmp_path / "states.txt"
+    path.write_text("Fe -1 2\nO -2\n")
+    settings = {"oxidation_states": str(path), "mixed_valence": True}
+    assert verdicts(["Fe3", "Fe4O", "Fe6O"], Rules(**settings)) == ["element", "not_balanced", "not_neutral"]
+    assert verdicts(["Fe4O", "FeO"], Rules(**settings, pauling_test=False)) == ["balanced", "balanced"]
 
 
 def test_mixed_valence_has_no_single_state():
