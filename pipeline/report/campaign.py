@@ -17,6 +17,7 @@ from pipeline.composition import SYMBOLS, Compositions, concatenate
 from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT, TENSOR_IDS
 from pipeline.filtering.schema import DRAWN, FILTERED
+from pipeline.report.counted import Counted
 from pipeline.report.funnel import Gate, by_reason, candidate_funnel, database_funnel
 from pipeline.screening.models import PARITY, PARITY_FILE
 from pipeline.screening.select import SCREENED, SELECTED
@@ -121,9 +122,31 @@ def read_verdicts(filtered: Paths) -> tuple[Counter, Counter, int]:
     return verdicts, fell, n
 
 
-def read_scores(screened: Paths) -> pa.Table:
-    """Energy, gap and fate of every candidate that was screened."""
-    return tables.read_all(screened, SCREENED, [ENERGY, GAP, "rank", "rejected_by"])
+@dataclass(frozen=True)
+class Scores:
+    """The screened candidates, as sums over their parts.
+
+    Attributes:
+        values: By column, ``ENERGY`` and ``GAP``, the distinct values and how many candidates have each.
+        n_selected: How many got a rank.
+        rejected_by: How many fell by each cutoff.
+    """
+
+    values: dict[str, Counted]
+    n_selected: int
+    rejected_by: Counter
+
+
+def read_scores(screened: Paths) -> Scores:
+    """Energy, gap and fate of every candidate that was screened, part by part."""
+    values = {name: Counted.of(np.zeros(0)) for name in (ENERGY, GAP)}
+    n_selected, fell = 0, Counter()
+    for path in screened:
+        part = tables.read(path, SCREENED, [ENERGY, GAP, "rank", "rejected_by"])
+        values = {name: old + Counted.of(part[name].drop_null().to_numpy()) for name, old in values.items()}
+        n_selected += len(part) - part["rank"].null_count
+        fell.update(by_reason(part["rejected_by"]))
+    return Scores(values, n_selected, fell)
 
 
 def read_selected(path: str | os.PathLike) -> pa.Table:
@@ -139,7 +162,7 @@ def read_funnels(
     draws: Sequence[dict],
     rejected_by_filter: Counter,
     n_survived: int,
-    scores: pa.Table,
+    scores: Scores,
     structures: str | os.PathLike,
     n_exported: int,
 ) -> tuple[list[Gate], list[Gate]]:
@@ -154,13 +177,12 @@ def read_funnels(
     if kept != n_exported:
         raise ValueError(f"report: {structures} keeps {kept} structures, the export has {n_exported}; rerun export")
     reason = {row["rank"]: row["rejected_by"] for row in built if row["rank"] not in with_structure}
-    selected = len(scores) - scores["rank"].null_count
     fell = {
         "filtering": rejected_by_filter,
-        "screening": by_reason(scores["rejected_by"]),
+        "screening": scores.rejected_by,
         "structures": Counter(reason.values()),
     }
-    left = (n_survived, selected, len(with_structure))
+    left = (n_survived, scores.n_selected, len(with_structure))
     return (
         database_funnel(cleaning, int((~known.encoded).sum()), int((known.encoded & known.held_out).sum())),
         candidate_funnel(draws, sampled.n_decoded, sampled.n_distinct, fell, left),

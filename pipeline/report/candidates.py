@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipeline.composition import Compositions, concatenate
 from pipeline.report import figures, page
-from pipeline.report.campaign import ENERGY, GAP, Known, smallest_hashes
+from pipeline.report.campaign import ENERGY, GAP, Known, Scores, smallest_hashes
+from pipeline.report.counted import Counted
 from pipeline.report.embedding import MIN_POINTS, embed
 from pipeline.report.page import Cell, number, text
 
@@ -46,24 +47,24 @@ def chemical_map(known: Known, shown: Compositions, exported: Compositions, n_sh
     ) + page.figures(figures.scatter_map(sets))
 
 
-def distributions(entries: pa.Table, scores: pa.Table, selected: pa.Table) -> str:
+def distributions(entries: pa.Table, scores: Scores, selected: pa.Table) -> str:
     """Formation energies and band gaps of the database, of all candidates and of the selected."""
-    tables = (
-        ("database", entries, figures.TRAINING),
-        ("candidates", scores, figures.SAMPLES),
-        ("selected", selected, figures.CHOSEN),
-    )
     drawn, told = [], []
     for name, (title, unit) in _PROPERTIES.items():
+        owners = (
+            ("database", Counted.of(entries[name].drop_null().to_numpy()), figures.TRAINING),
+            ("candidates", scores.values[name], figures.SAMPLES),
+            ("selected", Counted.of(selected[name].drop_null().to_numpy()), figures.CHOSEN),
+        )
         sets, zeros, absent = [], [], []
-        for owner, table, color in tables:
-            values = table[name].drop_null().to_numpy()
+        for owner, values, color in owners:
             if len(values) == 0:
                 absent.append(owner)
                 continue
             if name == GAP:
-                zeros.append(f"{owner} {page.share(float((values <= 0).mean()))}")
-                values = values[values > 0]
+                positive = values.above(0)
+                zeros.append(f"{owner} {page.share((len(values) - len(positive)) / len(values))}")
+                values = positive
             if len(values):
                 sets.append((owner, values, color))
         if absent:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.composition import SYMBOLS
+from pipeline.report.counted import Counted, together
 from pipeline.report.periodic import COLUMNS, ROWS, grid
 
 # Okabe & Ito's palette, told apart with any colour vision; a set has one colour throughout the report.
@@ -180,23 +181,22 @@ def scatter_map(sets: Sequence[tuple[str, np.ndarray, Sequence[str], str, int, f
     return made
 
 
-def histograms(title: str, unit: str, sets: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
+def histograms(title: str, unit: str, sets: Sequence[tuple[str, Counted, str]]) -> Figure:
     """Distributions over common bins, each as shares of its own set; the outermost bins hold what lies beyond.
 
     Args:
         title: Of the figure.
         unit: Of the axis.
-        sets: Name, values (shape (N,), at least one) and colour.
+        sets: Name, values (at least one) and colour.
     """
-    every = np.concatenate([values for _, values, _ in sets])
-    low, high = np.quantile(every, [0.001, 0.999])
+    every = together([values for _, values, _ in sets])
+    low, high = every.quantile(0.001), every.quantile(0.999)
     edges = np.linspace(low, max(high, low + 1e-3), BINS + 1)
     data = []
     for name, values, color in sets:
-        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         data.append(
             {"type": "scatter", "mode": "lines", "name": f"{name} ({len(values):,})", "fill": "tozeroy"}
-            | {"x": numbers((edges[1:] + edges[:-1]) / 2, 4), "y": numbers(counts / len(values), 6)}
+            | {"x": numbers((edges[1:] + edges[:-1]) / 2, 4), "y": numbers(values.histogram(edges) / len(values), 6)}
             | {"line": {"shape": "hvh", "color": color, "width": 1.8}, "fillcolor": _faint(color)}
             | {"hovertemplate": f"%{{x:.2f}} {unit}: %{{y:.1%}}"}
         )
