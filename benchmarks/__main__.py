@@ -5,7 +5,7 @@ import importlib
 import json
 import warnings
 
-NAMES = ("filter", "features", "screening", "parsing", "cifs")
+NAMES = ("filter", "features", "screening", "hull", "novelty", "parsing", "cifs")
 
 
 def main() -> None:
