@@ -1,5 +1,7 @@
 """Hull distances that can be done in the head, and the references that they are measured from."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -78,6 +80,46 @@ class TestHull:
         assert found.text is None
         assert (found.n_references, found.reason) == (3, "no reference energy of Li, Mn")
         assert iron_oxides.missing([LI, OX]) == ("Li",)
+
+    def test_many_at_once_are_each_as_alone(self, iron_oxides):
+        formulas, energies = ["FeO", "Li2O", "Fe3O", "Fe", "FeO3", "FeO"], [-2.3, -1.0, -1.75, -0.5, -2.0, -2.5]
+        found = iron_oxides.distances(Compositions.from_formulas(formulas), energies)
+        alone = [distance(iron_oxides, *one) for one in zip(formulas, energies, strict=True)]
+        assert [found[place] for place in range(len(found))] == alone
+        assert found.energy_above_hull_ev_per_atom == pytest.approx([0.2, np.nan, 0, 0.5, 0.25, 0], nan_ok=True)
+        assert found.reasons().tolist() == [None, "no reference energy of Li", None, None, None, None]
+
+    def test_the_order_of_elements_in_a_row_is_all_one(self):
+        iron_first = Compositions(np.array([0, 1, 2, 4]), np.array([FE, OX, FE, OX], np.uint8), np.ones(4, np.uint16))
+        oxygen_first = Compositions(np.array([0, 1, 2, 4]), np.array([FE, OX, OX, FE], np.uint8), np.ones(4, np.uint16))
+        for references, candidates in ((iron_first, oxygen_first), (oxygen_first, iron_first)):
+            found = Hull(references, [-1.0, -2.0, -2.5]).distances(candidates, [-1.0, -2.0, -2.3])
+            assert found.energy_above_hull_ev_per_atom == pytest.approx([0, 0, 0.2])
+
+    def test_a_crystal_without_energy_has_no_distance_but_phases(self, iron_oxides):
+        found = distance(iron_oxides, "Fe3O", np.nan)
+        assert (found.energy_above_hull_ev_per_atom, found.formation_energy_ev_per_atom) == (None, None)
+        assert (found.text, found.reason) == ("0.500 Fe + 0.500 FeO", "no energy")
+
+    def test_without_references_nothing_has_a_hull(self):
+        found = distance(Hull(Compositions.from_dicts([]), []), "FeO", -1.0)
+        assert (found.n_references, found.reason) == (0, "no reference energy of Fe, O")
+
+    def test_no_candidates_no_distances(self, iron_oxides):
+        assert len(iron_oxides.distances(Compositions.from_dicts([]), [])) == 0
+
+    def test_a_reference_without_energy_is_named(self):
+        with pytest.raises(ValueError, match="reference FeO: energy nan eV/atom; give a number or leave it out"):
+            hull(Fe=-1.0, O=-2.0, FeO=np.nan)
+
+    def test_more_elements_than_a_hull_could_be_made_of(self):
+        # Twenty elements at 0 and the binaries of neighbours at -1: ten of these hold all atoms.
+        names = [SYMBOLS[z - 1] for z in range(11, 31)]
+        pairs = [first + second for first, second in pairwise(names)]
+        found = distance(hull(**dict.fromkeys(names, 0.0), **dict.fromkeys(pairs, -1.0)), "".join(names), -1.0)
+        assert found.energy_above_hull_ev_per_atom == pytest.approx(0, abs=1e-12)
+        assert found.n_references == 39
+        assert [share for _, share in found.decomposition] == pytest.approx([0.1] * 10)
 
     def test_quaternary(self):
         # Li2O and Mn2O3 at -1 and Fe at 0 below elements at 0: the rest of the composition's atoms bind nothing.
