@@ -118,17 +118,23 @@ def judge(offsets, elements, counts, data, states, include_alloys, pauling):
             verdict[row] = ELEMENT
             continue
         all_metal, all_known, any_mixed, all_electronegative = True, n > 0, False, True
+        low = high = 0
         for i in range(begin, begin + n):
             element = data[elements[i]]
             all_metal &= element.metal
             all_known &= element.last[ANY] > element.first[ANY]
             any_mixed |= element.mixed
             all_electronegative &= element.electronegativity >= 0
+            low += element.lowest[ANY] * counts[i]
+            high += element.highest[ANY] * counts[i]
         if n > 1 and include_alloys and all_metal:
             verdict[row] = ALLOY
             continue
         if not all_known:
             verdict[row] = UNKNOWN_ELEMENT
+            continue
+        if low > 0 or high < 0:
+            verdict[row] = NOT_NEUTRAL
             continue
         _fill(elements[begin : begin + n], counts[begin : begin + n], data, sites)
         testable = all_electronegative or not pauling
@@ -188,7 +194,7 @@ def _one_state_each(n, data, states, sites, levels, pauling):
         return _neutral(n, data, states, sites, levels, False)
     found, best = False, 0
     first, last = _borders(n, data, sites)
-    for border in range(first, last + 1):
+    for border in range(last, first - 1, -1):
         if _parts(n, data, sites, border):
             if n > MAX_SEARCHED_ELEMENTS:
                 found = found or _sums_to_zero(n, data, states, sites, False)
