@@ -128,12 +128,13 @@ def collect(*, drawn_paths: list[str], samples_path: str, partition: int, proven
         cells = None if rows[LATTICE.name].null_count else from_table(rows)
         pieces.append(Distinct(Compositions.from_table(rows), rows["n_drawn"].to_numpy(), cells))
     distinct = _merge(pieces)
-    ids = distinct.compositions.formulas().to_pylist()
+    ids = distinct.compositions.formulas()
     if distinct.cells:
-        ids = [f"{formula}-{structure_hash(cell)}" for formula, cell in zip(ids, distinct.cells, strict=True)]
-    ids = np.array(ids, dtype=str)
-    order = np.lexsort((ids, distinct.compositions.hashes()))
-    write(samples_path, SAMPLES, {"id": pa.array(ids[order], pa.string()), **distinct.columns(order)}, provenance)
+        pairs = zip(ids.to_pylist(), distinct.cells, strict=True)
+        ids = pa.array([f"{formula}-{structure_hash(cell)}" for formula, cell in pairs], pa.string())
+    keys = pa.table({"hash": distinct.compositions.hashes(), "id": ids})
+    order = pc.sort_indices(keys, [("hash", "ascending"), ("id", "ascending")]).to_numpy()
+    write(samples_path, SAMPLES, {"id": ids.take(pa.array(order)), **distinct.columns(order)}, provenance)
 
 
 def partition_of(compositions: Compositions, partitions: int) -> np.ndarray:
