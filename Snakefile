@@ -25,6 +25,7 @@ include: "workflow/rules/database.smk"
 include: "workflow/rules/encoding.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/sampling.smk"
+include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/filtering.smk"
 include: "workflow/rules/screening.smk"
 include: "workflow/rules/structures.smk"
@@ -42,6 +43,7 @@ localrules:
     encoding,
     training,
     sampling,
+    evaluation,
     filtering,
     screening,
     structures,
@@ -76,6 +78,11 @@ rule training:
 rule sampling:
     input:
         expand(rules.collect.output, part=SHARDS),
+
+
+rule evaluation:
+    input:
+        rules.evaluation_page.output,
 
 
 rule filtering:

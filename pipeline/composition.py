@@ -138,6 +138,10 @@ class Compositions:
         divisor[filled] = np.gcd.reduceat(self.counts, self.offsets[:-1][filled])
         return Compositions(self.offsets, self.elements, self.counts // np.repeat(divisor, self.n_elements))
 
+    def chemical_systems(self) -> "Compositions":
+        """The elements of each composition, one atom of each."""
+        return Compositions(self.offsets, self.elements, np.ones_like(self.counts))
+
     def dense(self, vocabulary: Sequence[int]) -> np.ndarray:
         """Count matrix, uint16 of shape (N, E).
 

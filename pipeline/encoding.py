@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.composition import ATOMIC_NUMBERS, Compositions
 from pipeline.database.schema import ENTRIES
 from pipeline.generators import load
+from pipeline.provenance import derived_seed
 from pipeline.tables import Table, column, read, read_json, write, write_json
 
 SPLIT = Table(
@@ -18,6 +19,7 @@ SPLIT = Table(
     (
         column("id", pa.string(), "id of the entry"),
         column("held_out", pa.bool_(), "true: no later stage trains on this entry"),
+        column("held_out_system", pa.bool_(), "true: held out with all entries of the same elements"),
     ),
 )
 TENSOR_IDS = Table("tensors", (column("id", pa.string(), "id of the entry that the row comes from; it may repeat"),))
@@ -31,6 +33,7 @@ def hold_out(
     vocabulary_path: str,
     split_path: str,
     holdout_share: float,
+    holdout_systems_share: float,
     seed: int,
     provenance: dict | None = None,
 ) -> None:
@@ -43,15 +46,21 @@ def hold_out(
         split_path: Gets the SPLIT table.
         holdout_share: Share of reduced formulas to hold out, 0 to below 1; all entries of a formula go together, and
             which side a formula takes depends on it and the seed alone, not on the other entries.
+        holdout_systems_share: Share of chemical systems to hold out with all that they have, decided in the same way.
         seed: Campaign seed.
         provenance: Stored in the table.
     """
     entries = read(entries_path, ENTRIES, ["id", "elements", "counts"])
-    held_out = split(Compositions.from_table(entries), holdout_share, seed)
-    write(split_path, SPLIT, {"id": entries["id"], "held_out": held_out}, provenance)
+    compositions = Compositions.from_table(entries)
+    by_system = split(compositions.chemical_systems(), holdout_systems_share, derived_seed(seed, "systems"))
+    held_out = split(compositions, holdout_share, seed) | by_system
+    write(split_path, SPLIT, {"id": entries["id"], "held_out": held_out, "held_out_system": by_system}, provenance)
     elements = read_json(cleaning_path)["vocabulary"]
     write_json(vocabulary_path, {"elements": elements, "entries": len(held_out), "held_out": int(held_out.sum())})
-    print(f"{held_out.sum()} of {len(held_out)} entries held out", file=sys.stderr)
+    print(
+        f"{held_out.sum()} of {len(held_out)} entries held out, {by_system.sum()} of them with their chemical systems",
+        file=sys.stderr,
+    )
 
 
 def encode(

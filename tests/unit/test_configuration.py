@@ -64,7 +64,7 @@ def test_overlays_are_valid(path):
         ("screening.select.min_bandgap_ev", 1, "unknown key 'min_bandgap_ev' at screening.select; did you mean 'min_b"),
         ("sampling.n_sample", 1, "unknown key 'n_sample' at sampling; did you mean 'n_samples'?"),
         ("sampilng", {}, "unknown key 'sampilng' at the top level; did you mean 'sampling'?"),
-        ("encoding.zzz", 1, "unknown key 'zzz' at encoding; known are holdout_share, settings"),
+        ("encoding.zzz", 1, "unknown key 'zzz' at encoding; known are holdout_share, holdout_systems_share, settings"),
         ("encoding.bad\nkey", 1, "unknown key"),
         ("encoding.settings.pairs", [], "unknown key 'pairs' at encoding.settings; known are none"),
         ("sampling.n_samples", "many", "sampling.n_samples is 'many'; write a value of type integer"),

@@ -25,7 +25,7 @@ def write_entries(path, formulas):
     write(path, ENTRIES, {**nothing, **known})
 
 
-def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None):
+def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None, systems_share=0.0):
     """What comes back: ids and tensors, vocabulary, split."""
     write_entries(folder / "entries.parquet", formulas)
     present = np.unique(Compositions.from_formulas(formulas).elements)
@@ -37,6 +37,7 @@ def encoded(folder, formulas, share=0.0, seed=1, vocabulary=None):
         vocabulary_path=folder / "vocabulary.json",
         split_path=folder / "split.parquet",
         holdout_share=share,
+        holdout_systems_share=systems_share,
         seed=seed,
     )
     encode(
@@ -211,3 +212,17 @@ def test_a_file_that_holds_no_tensors_is_named(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"tensors\.parquet: no such file"):
         read_tensors(path)
+
+
+def test_a_held_out_system_is_held_out_whole(tmp_path):
+    formulas = [
+        f"{a}{n}{b}{m}" for a in ("Li", "Na", "K", "Mg") for b in ("F", "Cl", "O") for n in (1, 2) for m in (1, 3)
+    ]
+    _, _, rows = encoded(tmp_path, formulas, systems_share=0.3)
+    entries = read(tmp_path / "entries.parquet", ENTRIES, ["elements"])["elements"].to_pylist()
+    sides = {}
+    for elements, held_out in zip(entries, rows["held_out_system"].to_pylist(), strict=True):
+        sides.setdefault(frozenset(elements), set()).add(held_out)
+    assert all(len(side) == 1 for side in sides.values())
+    assert {True} in sides.values() and {False} in sides.values()
+    assert rows["held_out"] == rows["held_out_system"]

@@ -223,7 +223,8 @@ def test_stored_tensors_are_matgans(tmp_path_factory, rows):
     present = sorted({z for row in rows for z in row})
     tables.write_json(folder / "cleaning.json", {"vocabulary": [SYMBOLS[z - 1] for z in present]})
     both = {"entries_path": folder / "entries.parquet", "vocabulary_path": folder / "vocabulary", "seed": 1}
-    hold_out(cleaning_path=folder / "cleaning.json", split_path=folder / "split", holdout_share=0.1, **both)
+    shares = {"holdout_share": 0.1, "holdout_systems_share": 0.0}
+    hold_out(cleaning_path=folder / "cleaning.json", split_path=folder / "split", **shares, **both)
     encode(generator="matgan", settings={}, tensors_path=folder / "tensors", **both)
     _, stored = read_tensors(folder / "tensors")
     counts, one_hot = stored["counts"], stored["one_hot"]

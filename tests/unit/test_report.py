@@ -75,7 +75,7 @@ def make(
     }
     tables.write(paths["rejects"], REJECTS, rejects)
     held_out = np.array([formula in ("CaF2", "ZnS") for formula in KNOWN])
-    tables.write(paths["split"], SPLIT, {"id": ids, "held_out": held_out})
+    tables.write(paths["split"], SPLIT, {"id": ids, "held_out": held_out, "held_out_system": held_out})
     tables.write(folder / "tensors.parquet", TENSOR_IDS, {"id": ids[:-1] + ids[:3]})
     epochs = {"epoch": pa.array([1, 2, 3], pa.int32())}
     epochs |= {"critic_loss": [0.5, 0.4, 0.3], "critic_gradient_norm": [None, 1.0, 0.5]} if curves else {}

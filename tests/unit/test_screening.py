@@ -211,9 +211,10 @@ def campaign(tmp_path) -> dict[str, Path]:
     ids = [f"e{n}" for n in range(500)]
     entries = {"id": ids, "source": ids, "formula": compositions.formulas(), **compositions.columns()}
     entries |= {FORMATION_ENERGY: pa.array(energy), BAND_GAP: pa.array(gap)}
+    split = {"id": ids, "held_out": [n < 100 for n in range(500)], "held_out_system": [False] * 500}
     return {
         "entries_path": write(tmp_path / "entries.parquet", ENTRIES, entries),
-        "split_path": write(tmp_path / "split.parquet", SPLIT, {"id": ids, "held_out": [n < 100 for n in range(500)]}),
+        "split_path": write(tmp_path / "split.parquet", SPLIT, split),
     }
 
 

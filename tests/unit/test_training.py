@@ -42,6 +42,7 @@ def write_encoded(folder, n=60, held_out=lambda place: place % 5 == 0):
     encode(generator="matgan", settings={}, **paths, vocabulary_path=folder / "vocabulary.json", seed=1)
     # The split has another order.
     split = {"id": ["large", *ids[::-1]], "held_out": [True, *(held_out(place) for place in reversed(range(n)))]}
+    split["held_out_system"] = [False] * len(batch)
     write(folder / "split.parquet", SPLIT, split)
     return counts
 
@@ -92,7 +93,7 @@ def test_data(tmp_path):
     write_encoded(tmp_path, held_out=lambda place: False)
     assert len(training_tensors(tensors, split)["counts"]) == 60
     assert [len(matrix) for matrix in count_matrices(entries, vocabulary, split)] == [60, 0]
-    write(split, SPLIT, {"id": ["id0"], "held_out": [False]})
+    write(split, SPLIT, {"id": ["id0"], "held_out": [False], "held_out_system": [False]})
     with pytest.raises(ValueError, match=r"split\.parquet: entry 'id1' is absent; rerun encoding"):
         training_tensors(tensors, split)
 

@@ -21,7 +21,11 @@ OVERLAY = {
         "sources": [{"name": "crystals", "kind": "structures", "path": "hydrides"}],
         "cleaning": {"keep_lowest_energy": False},
     },
-    "encoding": {"holdout_share": 0, "settings": {"pairs": [["Pd", "Ni"]], "n_per_domain": 12}},
+    "encoding": {
+        "holdout_share": 0,
+        "holdout_systems_share": 0,
+        "settings": {"pairs": [["Pd", "Ni"]], "n_per_domain": 12},
+    },
     "training": {"settings": {"epochs": 3}, "autoencoder": {"epochs": 1}},
     "sampling": {"n_samples": 60, "block_size": 20, "shard_size": 30},
     "filtering": {"reject": False},
@@ -120,7 +124,7 @@ def test_only_what_a_change_concerns_runs_again(crystals):
     training = {**OVERLAY["training"], "settings": {"epochs": 4}}
     planned = crystals.planned(overlay=overlay(crystals, training=training))
     assert "train" in planned and "encode" not in planned
-    encoding = {"holdout_share": 0, "settings": {"pairs": [["Mg", "Ti"]]}}
+    encoding = {"holdout_share": 0, "holdout_systems_share": 0, "settings": {"pairs": [["Mg", "Ti"]]}}
     planned = crystals.planned(overlay=overlay(crystals, encoding=encoding))
     assert {"encode", "train", "draw"} <= planned and not {"hold_out", "templates", "autoencode"} & planned
 
@@ -135,7 +139,7 @@ def test_only_what_a_change_concerns_runs_again(crystals):
     ],
 )
 def test_bad_settings_are_one_clear_line(crystals, settings, said):
-    encoding = {"holdout_share": 0, "settings": settings}
+    encoding = {"holdout_share": 0, "holdout_systems_share": 0, "settings": settings}
     name = overlay(crystals, campaign="bad", encoding=encoding)
     run = crystals.run("encoding", overlay=name)
     lines = [line for line in run.stdout.splitlines() if line.startswith("kimberlite:")]

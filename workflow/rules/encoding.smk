@@ -16,7 +16,7 @@ rule hold_out:
         **needs(4000, 30),
     params:
         code=source_digest("pipeline.encoding"),
-        settings={"holdout_share": config["encoding"]["holdout_share"]},
+        settings={key: config["encoding"][key] for key in ("holdout_share", "holdout_systems_share")},
         seed=SEED,
     script:
         "../scripts/hold_out.py"
