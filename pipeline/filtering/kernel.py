@@ -59,14 +59,14 @@ STATE_DATA = np.dtype([("state", np.int32), ("score", np.int32)])
 reports), at most 0: integers, so that ties are ties on every machine."""
 
 SITE = np.dtype(
-    [(name, np.int32) for name in ("z", "atoms", "pair", "cation_low", "cation_high", "first", "last", "low", "high")]
+    [(name, np.int32) for name in ("z", "electronegativity", "atoms", "pair", "first", "last", "low", "high", "parts")]
 )
 """An element of the formula in hand, in order of electronegativity.
 
-- ``z``, ``atoms``, and ``pair``: where in the row it stands.
-- ``cation_low``, ``cation_high``: least and largest charge of all elements before it, as cations.
+- ``z``, ``electronegativity``, ``atoms``, and ``pair``: where in the row it stands.
 - ``first``, ``last``: the list that it takes its state from.
-- ``low``, ``high``: least and largest charge of its atoms, from that list.
+- ``low``, ``high``: least and largest charge of its atoms, from that list; of all before it while borders are marked.
+- ``parts``: whether the border before it could balance.
 """
 
 LEVEL = np.dtype(
@@ -165,10 +165,12 @@ def _fill(elements, counts, data, sites):
     for i in range(len(elements)):
         electronegativity = data[elements[i]].electronegativity
         k = i
-        while k > 0 and data[sites[k - 1].z].electronegativity > electronegativity:
-            sites[k].z, sites[k].atoms, sites[k].pair = sites[k - 1].z, sites[k - 1].atoms, sites[k - 1].pair
+        while k > 0 and sites[k - 1].electronegativity > electronegativity:
+            sites[k].z, sites[k].electronegativity = sites[k - 1].z, sites[k - 1].electronegativity
+            sites[k].atoms, sites[k].pair = sites[k - 1].atoms, sites[k - 1].pair
             k -= 1
-        sites[k].z, sites[k].atoms, sites[k].pair = elements[i], counts[i], i
+        sites[k].z, sites[k].electronegativity = elements[i], electronegativity
+        sites[k].atoms, sites[k].pair = counts[i], i
 
 
 @_compiled
@@ -193,9 +195,10 @@ def _one_state_each(n, data, states, sites, levels, pauling):
     if not pauling:
         return _neutral(n, data, states, sites, levels, False)
     found, best = False, 0
-    first, last = _borders(n, data, sites)
-    for border in range(last, first - 1, -1):
-        if _parts(n, data, sites, border):
+    _mark_borders(n, data, sites)
+    for border in range(n, 0, -1):
+        if sites[border].parts:
+            _take_lists(n, data, sites, CATION, ANION, border)
             if n > MAX_SEARCHED_ELEMENTS:
                 found = found or _sums_to_zero(n, data, states, sites, False)
             else:
@@ -206,8 +209,7 @@ def _one_state_each(n, data, states, sites, levels, pauling):
 @_compiled
 def _neutral(n, data, states, sites, levels, any_will_do):
     """Whether some assignment of one state an element is neutral; see :func:`_search`."""
-    if not _from_lists(n, data, sites, ANY, ANY, n):
-        return False
+    _take_lists(n, data, sites, ANY, ANY, n)
     if n > MAX_SEARCHED_ELEMENTS:
         return _sums_to_zero(n, data, states, sites, False)
     return _search(n, data, states, sites, levels, False, 0, any_will_do)[0]
@@ -217,52 +219,56 @@ def _neutral(n, data, states, sites, levels, any_will_do):
 def _mixed_states(n, data, states, sites, pauling):
     """Whether some assignment holds, atoms of mixed-valence elements choosing one by one."""
     if not pauling:
-        return _from_lists(n, data, sites, ANY, ANY, n) and _sums_to_zero(n, data, states, sites, True)
-    first, last = _borders(n, data, sites)
-    for border in range(first, last + 1):
-        if _parts(n, data, sites, border) and _sums_to_zero(n, data, states, sites, True):
-            return True
+        _take_lists(n, data, sites, ANY, ANY, n)
+        return _sums_to_zero(n, data, states, sites, True)
+    _mark_borders(n, data, sites)
+    for border in range(n, 0, -1):
+        if sites[border].parts:
+            _take_lists(n, data, sites, CATION, ANION, border)
+            if _sums_to_zero(n, data, states, sites, True):
+                return True
     return False
 
 
 @_compiled
-def _borders(n, data, sites):
-    """First and last border with a cation state for all before it and an anion state for all behind, from 1 to ``n``.
+def _mark_borders(n, data, sites):
+    """Find the borders, from 1 to ``n``, that could balance, and mark them in ``parts``.
 
-    Border 0, anions only, is neutral where all are zero, as at border ``n``.
+    Such a border does not part elements of equal electronegativity, leaves each element before it a cation state and
+    each behind it an anion state, and zero lies between the least and the largest sum. (Border 0, anions only, is
+    neutral where all states are zero, as at border ``n``.)
     """
     first, last = 1, n
-    for k in range(n - 1, -1, -1):
-        element = data[sites[k].z]
-        if element.first[CATION] == element.last[CATION]:
-            last = k
+    low = high = 0
     for k in range(n):
-        element = data[sites[k].z]
+        element, atoms = data[sites[k].z], sites[k].atoms
         if element.first[ANION] == element.last[ANION]:
             first = k + 1
-    return first, last
-
-
-@_compiled
-def _parts(n, data, sites, border):
-    """Take cations before the border and anions behind; False where equals would be parted or no sum can be zero."""
-    if border < n and data[sites[border - 1].z].electronegativity == data[sites[border].z].electronegativity:
-        return False
-    return _from_lists(n, data, sites, CATION, ANION, border)
-
-
-@_compiled
-def _from_lists(n, data, sites, before, behind, border):
-    """Let each site take its state from a list; False where no sum can be zero."""
+        if element.first[CATION] == element.last[CATION]:
+            last = min(last, k)
+        low += element.lowest[CATION] * atoms
+        high += element.highest[CATION] * atoms
+        sites[k + 1].low, sites[k + 1].high = low, high
     low = high = 0
+    for border in range(n, 0, -1):
+        sites[border].parts = (
+            first <= border <= last
+            and sites[border].low + low <= 0 <= sites[border].high + high
+            and (border == n or sites[border - 1].electronegativity < sites[border].electronegativity)
+        )
+        element, atoms = data[sites[border - 1].z], sites[border - 1].atoms
+        low += element.lowest[ANION] * atoms
+        high += element.highest[ANION] * atoms
+
+
+@_compiled
+def _take_lists(n, data, sites, before, behind, border):
+    """Let each site take its state from a list."""
     for k in range(n):
         kind = before if k < border else behind
         element, atoms = data[sites[k].z], sites[k].atoms
         sites[k].first, sites[k].last = element.first[kind], element.last[kind]
         sites[k].low, sites[k].high = element.lowest[kind] * atoms, element.highest[kind] * atoms
-        low += sites[k].low
-        high += sites[k].high
-    return low <= 0 <= high
 
 
 @_compiled
