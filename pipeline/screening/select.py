@@ -105,7 +105,7 @@ def select(
     extrapolation does not lead the list. Ties go by formula, so the order of the parts does not matter.
 
     The parts are read one by one, twice: first for the best of each chemical system, then to write every row's fate.
-    What stays in memory is one part and those best, about 60 bytes each.
+    What stays in memory is one part and those best, about 200 bytes each while they are sorted.
 
     Args:
         predicted_paths: Parts of ``PREDICTED``.
