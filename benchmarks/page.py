@@ -20,6 +20,7 @@ Disagreements are items on which the two do not say the same.
 | benchmark | ours a second | reference a second | ratio | asked | compared | disagreements | largest difference |
 |---|---|---|---|---|---|---|---|
 """
+GROWTH = {"seconds": "seconds", "largest_process_mb": "memory of the largest process, MB", "disk_mb": "on disk, MB"}
 ASKED = {
     "filter": "1,000",
     "mixed_valence": "1,000",
@@ -87,7 +88,7 @@ def draw_growth(points: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figures, (axes) = pyplot.subplots(1, len(GROWTH), figsize=(10, 3.2), layout="constrained")
+    figures, axes = pyplot.subplots(1, len(GROWTH), figsize=(10, 3.2), layout="constrained")
     for axis, (name, title) in zip(axes, GROWTH.items(), strict=True):
         axis.loglog([point["samples"] for point in points], [point[name] for point in points], "o-", color="#2563a8")
         axis.set(xlabel="samples drawn", title=title)
@@ -96,7 +97,6 @@ def draw_growth(points: list[dict], path: Path) -> None:
     pyplot.close(figures)
 
 
-GROWTH = {"seconds": "seconds", "largest_job_mb": "memory of the largest job, MB", "disk_mb": "on disk, MB"}
 
 
 def main() -> None:
