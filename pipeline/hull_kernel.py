@@ -3,9 +3,12 @@
 The hull's energy at element fractions x is min sum(share_i f_i) over shares >= 0 with sum(share_i x_i) = x, f being
 formation energies. It is solved by the simplex method (Dantzig 1951) from the elements as basis, with Bland's rule
 (Bland 1977, doi:10.1287/moor.2.2.103) wherever a step has length 0, so that it ends. The shares add to 1, so that the
-energy found is at most the largest violation above the minimum: 1e-13 of the energies.
+energy found is at most the largest violation above the minimum: 1e-13 of the energies or potentials, ten times more
+each time that rounding has led the search astray. What rounding leaves over of a mixture or a price is shared out once
+more, which makes up for compositions that hardly differ.
 
 The references that lie within a system are found in a trie of element sets, each a path of ascending atomic numbers.
+All stands in one module because numba's cache of a function does not see changes in another.
 
 Legend: N compositions, M element-count pairs, R references, K nodes of the trie, D elements of a system, C columns:
 the references of a system.
@@ -25,8 +28,11 @@ LEAST_SHARE = 1e-8
 _ABOVE_EV_PER_ATOM = 1e-12  # references higher above the hull of their own elements are on none
 _VIOLATION = 1e-13  # of a reduced cost, against the largest energy or potential
 _PIVOT = 1e-10
+_STEPS = 50  # for each element, after which the basis is solved afresh
 _RADIX = 128  # of the trie's keys: above all atomic numbers
 _N_ATOMIC_NUMBERS = len(SYMBOLS) + 1
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+_inlined = numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")  # a call counts all arrays' owners
 
 
 class References(NamedTuple):
@@ -67,7 +73,21 @@ class Trie(NamedTuple):
 
 
 class _Workspace(NamedTuple):
-    """Room for one system: its columns, their fractions (D, C), energies and costs; and the basis and its inverse."""
+    """Room for one system.
+
+    Attributes:
+        columns: int64 of shape (C,), places of references.
+        fractions: float64 of shape (D, C), their element fractions.
+        energies, costs: float64 of shape (C,), their formation energies, and these less those of the basis.
+        corners: int64 of shape (D,), columns of the elements.
+        basis: int64 of shape (D,), columns of the phases that are mixed.
+        vertices: float64 of shape (D, D), fractions of each phase of the basis.
+        inverse: float64 of shape (D, 2 D), in its left half the inverse of the transpose of ``vertices``.
+        potentials: float64 of shape (D,), of the elements.
+        mixture: float64 of shape (D,), share of each phase of the basis.
+        entering, direction, rest: float64 of shape (D,), fractions of the column that enters, the mixture that it takes
+            the place of, and what rounding leaves over.
+    """
 
     columns: np.ndarray
     fractions: np.ndarray
@@ -75,13 +95,16 @@ class _Workspace(NamedTuple):
     costs: np.ndarray
     corners: np.ndarray
     basis: np.ndarray
+    vertices: np.ndarray
     inverse: np.ndarray
     potentials: np.ndarray
-    direction: np.ndarray
     mixture: np.ndarray
+    entering: np.ndarray
+    direction: np.ndarray
+    rest: np.ndarray
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def systems(offsets, elements):
     """The trie of all systems.
 
@@ -106,7 +129,7 @@ def systems(offsets, elements):
     return keys, children, n_nodes, nodes
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def find_stable(references, trie):
     """Fill ``ends`` and ``stable`` of the trie: references that are on the hull of their own elements.
 
@@ -146,7 +169,7 @@ def find_stable(references, trie):
         first = last
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def decompose(offsets, elements, fractions, references, trie):
     """The hull at each composition; rows of one system after another are faster.
 
@@ -188,7 +211,7 @@ def decompose(offsets, elements, fractions, references, trie):
     return hull, n_references, n_compounds, phases, amounts
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _place(keys, key):
     """Where a key stands in the hash table, or would."""
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -198,7 +221,7 @@ def _place(keys, key):
     return place
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _longest(offsets):
     longest = 0
     for row in range(len(offsets) - 1):
@@ -206,7 +229,7 @@ def _longest(offsets):
     return longest
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _workspace(references, n_columns, d):
     return _Workspace(
         np.empty(n_columns, dtype=np.int64),
@@ -215,26 +238,29 @@ def _workspace(references, n_columns, d):
         np.empty(n_columns),
         np.empty(d, dtype=np.int64),
         np.empty(d, dtype=np.int64),
+        np.empty((d, d)),
         np.empty((d, 2 * d)),
+        np.empty(d),
+        np.empty(d),
         np.empty(d),
         np.empty(d),
         np.empty(d),
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _nowhere():
     return np.full(_N_ATOMIC_NUMBERS, -1, dtype=np.int64)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _set_places(zs, d, place, here):
     """Note, or forget, the place of each element within its system."""
     for j in range(d):
         place[zs[j]] = j if here else -1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _sorted_row(offsets, elements, fractions, row, zs, shares):
     """Write a row's elements, ascending, and their fractions; return how many."""
     d = 0
@@ -248,7 +274,7 @@ def _sorted_row(offsets, elements, fractions, row, zs, shares):
     return d
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _gather(zs, d, place, references, trie, work):
     """Make columns of the references on the hulls of a system and of all within it.
 
@@ -278,7 +304,7 @@ def _gather(zs, d, place, references, trie, work):
     return n_columns, (n_references, n_references - n_elements), n_corners == d
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _add_column(reference, n_columns, d, place, references, work):
     work.columns[n_columns] = reference
     work.energies[n_columns] = references.formation[reference]
@@ -289,46 +315,39 @@ def _add_column(reference, n_columns, d, place, references, work):
     return n_columns + 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _lowest_mixture(shares, d, n_columns, work):
-    """Energy of the lowest mixture of the columns at these fractions; ``basis`` and ``mixture`` say of what.
-
-    Raises:
-        RuntimeError: The search does not end, which would be an error of this module.
-    """
+    """Energy of the lowest mixture of the columns at these fractions; ``basis`` and ``mixture`` say of what."""
     largest = 0.0
     for column in range(n_columns):
         largest = max(largest, abs(work.energies[column]))
     for k in range(d):
         work.basis[k], work.mixture[k] = work.corners[k], shares[k]
-        work.inverse[k, :d] = 0.0
-        work.inverse[k, k] = 1.0
-    fresh, stands = True, False
-    for _ in range(100 * (n_columns + d)):
-        entering = _entering(d, n_columns, largest, stands, work)
-        if entering < 0 and fresh:
-            energy = 0.0
-            for k in range(d):
-                energy += work.mixture[k] * work.energies[work.basis[k]]
-            return energy
-        if entering < 0:
-            _solve_afresh(shares, d, work)
-            fresh, stands = True, False
-            continue
-        stands = _exchange(entering, d, stands, work)
-        fresh = False
-    raise RuntimeError("the search for the lowest mixture of references does not end")
+        for j in range(d):
+            work.inverse[k, j] = work.vertices[k, j] = 1.0 if j == k else 0.0
+    steps, stands, violation = 0, False, _VIOLATION
+    entering = _entering(d, n_columns, largest, stands, violation, work)
+    while entering >= 0:
+        while entering >= 0 and steps < _STEPS * d:
+            stands = _exchange(entering, d, stands, work)
+            steps += 1
+            entering = _entering(d, n_columns, largest, stands, violation, work)
+        _solve_afresh(shares, d, work)
+        steps, stands = 0, False
+        entering = _entering(d, n_columns, largest, stands, violation, work)
+        violation *= 10
+    energy = 0.0
+    for k in range(d):
+        energy += work.mixture[k] * work.energies[work.basis[k]]
+    return energy
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _entering(d, n_columns, largest, stands, work):
+@_inlined
+def _entering(d, n_columns, largest, stands, violation, work):
     """The column furthest below the plane of the basis, or, after a step of no length, the first; -1 for none."""
+    _price(d, work)
     for j in range(d):
-        potential = 0.0
-        for k in range(d):
-            potential += work.energies[work.basis[k]] * work.inverse[k, j]
-        work.potentials[j] = potential
-        largest = max(largest, abs(potential))
+        largest = max(largest, abs(work.potentials[j]))
     costs = work.costs
     for column in range(n_columns):
         costs[column] = work.energies[column]
@@ -336,7 +355,9 @@ def _entering(d, n_columns, largest, stands, work):
         potential = work.potentials[j]
         for column in range(n_columns):
             costs[column] -= potential * work.fractions[j, column]
-    lowest, entering = -_VIOLATION * largest, -1
+    for k in range(d):
+        costs[work.basis[k]] = 0.0
+    lowest, entering = -violation * largest, -1
     for column in range(n_columns):
         if costs[column] < lowest:
             lowest, entering = costs[column], column
@@ -345,15 +366,15 @@ def _entering(d, n_columns, largest, stands, work):
     return entering
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_inlined
 def _exchange(entering, d, stands, work):
     """Let a column into the basis for the first whose share falls to 0; return whether the step has no length."""
     direction, mixture, inverse = work.direction, work.mixture, work.inverse
+    for j in range(d):
+        work.entering[j] = work.fractions[j, entering]
+    _mix(work.entering, d, direction, work)
     leaving, step = -1, np.inf
     for k in range(d):
-        direction[k] = 0.0
-        for j in range(d):
-            direction[k] += inverse[k, j] * work.fractions[j, entering]
         if direction[k] <= _PIVOT:
             continue
         ratio = max(mixture[k], 0.0) / direction[k]
@@ -364,6 +385,7 @@ def _exchange(entering, d, stands, work):
         elif ratio < step:
             leaving, step = k, ratio
     for j in range(d):
+        work.vertices[leaving, j] = work.entering[j]
         inverse[leaving, j] /= direction[leaving]
     for k in range(d):
         if k != leaving:
@@ -374,13 +396,13 @@ def _exchange(entering, d, stands, work):
     return step <= 1e-14
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _solve_afresh(shares, d, work):
     """Inverse of the basis and its mixture, by elimination, without the rounding of the steps that led there."""
     matrix = work.inverse
     for j in range(d):
         for k in range(d):
-            matrix[j, k] = work.fractions[j, work.basis[k]]
+            matrix[j, k] = work.vertices[k, j]
             matrix[j, d + k] = 1.0 if j == k else 0.0
     for k in range(d):
         pivot = k
@@ -398,7 +420,48 @@ def _solve_afresh(shares, d, work):
                 for i in range(k, 2 * d):
                     matrix[j, i] -= factor * matrix[k, i]
     for k in range(d):
-        work.mixture[k] = 0.0
         for j in range(d):
             matrix[k, j] = matrix[k, d + j]
-            work.mixture[k] += matrix[k, j] * shares[j]
+    _mix(shares, d, work.mixture, work)
+
+
+@_inlined
+def _mix(shares, d, mixture, work):
+    """Write the mixture of the basis that has these fractions; what rounding leaves over is shared out once more."""
+    rest = work.rest
+    for k in range(d):
+        share = 0.0
+        for j in range(d):
+            share += work.inverse[k, j] * shares[j]
+        mixture[k] = share
+    for j in range(d):
+        left = shares[j]
+        for k in range(d):
+            left -= mixture[k] * work.vertices[k, j]
+        rest[j] = left
+    for k in range(d):
+        share = mixture[k]
+        for j in range(d):
+            share += work.inverse[k, j] * rest[j]
+        mixture[k] = share
+
+
+@_inlined
+def _price(d, work):
+    """Write the potentials of the elements at which the phases of the basis cost nothing, as :func:`_mix` does."""
+    potentials, rest = work.potentials, work.rest
+    for j in range(d):
+        potential = 0.0
+        for k in range(d):
+            potential += work.energies[work.basis[k]] * work.inverse[k, j]
+        potentials[j] = potential
+    for k in range(d):
+        left = work.energies[work.basis[k]]
+        for j in range(d):
+            left -= potentials[j] * work.vertices[k, j]
+        rest[k] = left
+    for j in range(d):
+        potential = potentials[j]
+        for k in range(d):
+            potential += rest[k] * work.inverse[k, j]
+        potentials[j] = potential

@@ -1,6 +1,7 @@
 """Hull distances are those of pymatgen's ``PhaseDiagram``, on real energies and where phases coincide."""
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,7 @@ def grown(rng: np.random.Generator, known: list[dict[int, int]], elements, n: in
 
 @pytest.mark.parametrize(
     ("path", "formula", "n"),
-    [("mp/mp.csv.gz", "reduced_formula", 120), ("oqmd/oqmd.csv.gz", "formula", 12)],
+    [("mp/mp.csv.gz", "reduced_formula", 60), ("oqmd/oqmd.csv.gz", "formula", 12)],
     ids=["Materials Project", "OQMD"],
 )
 def test_real_formation_energies(data, path, formula, n):
@@ -141,6 +142,53 @@ def test_where_phases_coincide(energy, scale):
     references, energies = coinciding(rng, energy)
     candidates = references + [random_formula(rng, EIGHT[:4], rng.integers(1, 5)) for _ in range(60)]
     assert_equal(references, scale * energies if energies.any() else energies + 1e-3, candidates, unique=False)
+
+
+@pytest.mark.parametrize("n_elements", [2, 3, 4, 5, 6])
+def test_compositions_that_hardly_differ(n_elements):
+    """Against exact arithmetic: where compositions differ by 1e-5, pymatgen drops facets for their small volume."""
+    rng = np.random.default_rng(n_elements)
+    elements = EIGHT[:n_elements]
+    references = [{z: 1} for z in elements]
+    for _ in range(40):
+        one = random_formula(rng, elements, rng.integers(2, n_elements + 1), 65000)
+        references += [{z: n + int(rng.integers(0, more + 1)) for z, n in one.items()} for more in (0, 1, 7, 300)]
+    energies = rng.normal(-1, 10.0 ** rng.integers(-6, -1), len(references))
+    energies[:n_elements] = 0
+    hull = Hull(Compositions.from_dicts(references), energies)
+    candidates = [random_formula(rng, elements, n_elements, 65000) for _ in range(20)]
+    found = hull.distances(Compositions.from_dicts(candidates), np.zeros(20))
+    known = dicts(hull.compositions)
+    lowest = [Fraction(energy) for energy in hull.energies_ev_per_atom]
+    for place, candidate in enumerate(candidates):
+        phases = found.phases[n_elements * place : n_elements * (place + 1)]
+        assert (phases >= 0).all()
+        vertices = [exact(known[phase], elements) for phase in phases]
+        shares = solved(np.transpose(vertices).tolist(), exact(candidate, elements))
+        potentials = solved(vertices, [lowest[phase] for phase in phases])
+        assert min(shares) >= -1e-12
+        energy = sum(share * lowest[phase] for share, phase in zip(shares, phases, strict=True))
+        assert found.energy_above_hull_ev_per_atom[place] == pytest.approx(-float(energy), rel=0, abs=1e-9)
+        for formula, own in zip(known, lowest, strict=True):
+            mixed = sum(x * y for x, y in zip(exact(formula, elements), potentials, strict=True))
+            assert own - mixed >= -1e-9
+
+
+def exact(formula: dict[int, int], elements) -> list[Fraction]:
+    return [Fraction(formula.get(z, 0), sum(formula.values())) for z in elements]
+
+
+def solved(rows: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
+    """Solution of linear equations by elimination."""
+    rows = [[*row, value] for row, value in zip(rows, right, strict=True)]
+    for k in range(len(rows)):
+        pivot = next(i for i in range(k, len(rows)) if rows[i][k])
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        rows[k] = [value / rows[k][k] for value in rows[k]]
+        for i in range(len(rows)):
+            if i != k:
+                rows[i] = [value - rows[i][k] * other for value, other in zip(rows[i], rows[k], strict=True)]
+    return [row[-1] for row in rows]
 
 
 def test_elements_without_reference_give_null_and_a_reason():
