@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline.composition import Compositions, concatenate
-from pipeline.generators import Batch
+from pipeline.generators import Batch, parallel
 from pipeline.provenance import derived_seed
 from pipeline.weights import read_weights, write_weights
 
@@ -25,6 +25,8 @@ State = dict[str, nn.Module | torch.optim.Optimizer]
 
 class Progress:
     """What a generator reports to while it trains, and where it finds how far an earlier run came.
+
+    Where several processes train together, all go on from the same checkpoint and end at the same step; one writes.
 
     Args:
         folder: Where the checkpoint lies; None keeps none.
@@ -71,26 +73,34 @@ class Progress:
         """Yield the steps of this epoch still to do.
 
         SIGTERM (a scheduler's time limit, which Slurm sends to job and step, so twice) and SIGINT save after the step
-        and end the process; a second SIGINT ends it at once.
+        and end the process, and those that train with it; a second SIGINT ends it at once.
         """
         if self._step:
             _set_random(self._random_at_step)
         for step in range(self._step, total):
             yield step
             self._step = step + 1
-            if self._signal is not None or time.monotonic() - self._saved > SAVE_EVERY_S:
+            number = parallel.largest(self._signal or 0)
+            if number or time.monotonic() - self._saved > SAVE_EVERY_S:
                 self._save()
-            if self._signal is not None:
+            if number:
                 kept = f"saved in {self.path}; the next run goes on there" if self.path else "nothing is kept"
-                name = signal.Signals(self._signal).name
-                print(f"{name} at step {step + 1} of epoch {len(self.history) + 1}: {kept}", file=sys.stderr)
-                sys.exit(128 + self._signal)
+                name = signal.Signals(number).name
+                _say(f"{name} at step {step + 1} of epoch {len(self.history) + 1}: {kept}")
+                sys.exit(128 + number)
         self._step = 0
 
     def _epochs(self, total: int) -> Iterator[int]:
         start = len(self.history)
         bar = tqdm(
-            range(start, total), "training", total, initial=start, unit=" epochs", file=sys.stderr, mininterval=2
+            range(start, total),
+            "training",
+            total,
+            initial=start,
+            unit=" epochs",
+            file=sys.stderr,
+            mininterval=2,
+            disable=parallel.rank() > 0,
         )
         for epoch in bar:
             self._random_at_epoch = _random()
@@ -110,12 +120,12 @@ class Progress:
 
     def record(self, **values: torch.Tensor) -> None:
         """Note one step's figures; their means over the epoch become a row of the history."""
-        self._recorded.append({name: torch.as_tensor(value).detach() for name, value in values.items()})
+        self._recorded.append({name: torch.as_tensor(value).detach().clone() for name, value in values.items()})
 
     def samples(self, epoch: int, draw: Callable[[int, int], Batch]) -> None:
         """Keep what ``draw(n, seed)`` yields at the end of an epoch; training's own randomness is left alone."""
-        if self.n_samples:
-            with torch.random.fork_rng():  # the network that draws is first made with random weights
+        if self.n_samples and parallel.rank() == 0:
+            with torch.random.fork_rng(_gpu()):  # the network that draws is first made with random weights
                 batch = draw(self.n_samples, derived_seed(self.seed, "epoch", epoch))
                 self.epoch_samples[epoch + 1] = batch.compositions
 
@@ -135,7 +145,7 @@ class Progress:
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        if self.path is None:
+        if self.path is None or parallel.rank() > 0:
             return
         tensors = {f"random/{name}": value for name, value in _random().items()}
         tensors |= {f"random_at_epoch/{name}": value for name, value in self._random_at_epoch.items()}
@@ -158,16 +168,12 @@ class Progress:
         write_weights(self.path, tensors, about)
 
     def _restore(self) -> None:
-        if self.path is None or not self.path.exists():
+        found = self._read()
+        if parallel.largest(int(found is not None)) and found is None:
+            raise ValueError(f"{self.path} is seen by some processes only; put it where all nodes can read it")
+        if found is None:
             return
-        try:
-            tensors, about = read_weights(self.path)
-        except ValueError as error:
-            print(f"{error}: training starts afresh", file=sys.stderr)
-            return
-        if about.get("fingerprint") != self.fingerprint:
-            print(f"{self.path} is of other code, settings or data: training starts afresh", file=sys.stderr)
-            return
+        tensors, about = found
         for name, part in self._state.items():
             _load(part, under(name, tensors))
         self.history, self._step = about["history"], about["step"]
@@ -186,7 +192,21 @@ class Progress:
                 for epoch, size, end in zip(tensors["samples/epoch"].tolist(), sizes, np.cumsum(sizes), strict=True)
             }
         within = f" and {self._step} steps" if self._step else ""
-        print(f"resuming after epoch {len(self.history)}{within}", file=sys.stderr)
+        _say(f"resuming after epoch {len(self.history)}{within}")
+
+    def _read(self) -> tuple[dict[str, torch.Tensor], dict] | None:
+        """The checkpoint, where there is one of this work."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            tensors, about = read_weights(self.path)
+        except ValueError as error:
+            _say(f"{error}: training starts afresh")
+            return None
+        if about.get("fingerprint") != self.fingerprint:
+            _say(f"{self.path} is of other code, settings or data: training starts afresh")
+            return None
+        return tensors, about
 
 
 @contextmanager
@@ -207,6 +227,15 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
 def gradient_norm(network: nn.Module) -> torch.Tensor:
     """Euclidean norm of all gradients of the network."""
     return torch.stack([weight.grad.norm() for weight in network.parameters() if weight.grad is not None]).norm()
+
+
+def _say(line: str) -> None:
+    if parallel.rank() == 0:
+        print(line, file=sys.stderr)
+
+
+def _gpu() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
 def _random() -> dict[str, torch.Tensor]:

@@ -20,20 +20,14 @@ class Encoding:
 
 
 def encode(entries: pa.Table, vocabulary: list[int], encoding: Encoding, seed: int) -> Tensors:
-    """Counts and one-hot matrices of the entries that fit the box, in order.
+    """Counts of the entries that fit the box, in order.
 
     Raises:
         ValueError: None fits.
     """
     counts_NE, fits = count_matrix(Compositions.from_table(entries), vocabulary)
-    one_hot = np.zeros((len(counts_NE), BOX, len(vocabulary)), dtype=np.uint8)
-    rows, columns = np.nonzero(counts_NE)
-    one_hot[rows, counts_NE[rows, columns] - 1, columns] = 1
-    said = "row n - 1 holds 1 where an element has n atoms (MatGAN's 8 x 85 matrix)"
-    return Tensors(
-        entries["id"].filter(pa.array(fits)).to_pylist(),
-        {"counts": (counts_NE, "atoms of each vocabulary element"), "one_hot": (one_hot, said)},
-    )
+    ids = entries["id"].filter(pa.array(fits)).to_pylist()
+    return Tensors(ids, {"counts": (counts_NE, "atoms of each vocabulary element")})
 
 
 def count_matrix(compositions: Compositions, vocabulary: list[int]) -> tuple[np.ndarray, np.ndarray]:

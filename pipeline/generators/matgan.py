@@ -6,18 +6,24 @@ Legend of suffixes: B batch, C channels, E elements of the vocabulary, K counts 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.composition import Compositions
-from pipeline.generators import Batch
+from pipeline.generators import Batch, parallel
 from pipeline.generators.checkpoints import Progress, frozen, gradient_norm, weights_of
 from pipeline.generators.counts import Encoding, encode  # noqa: F401 - asked of every generator
+from pipeline.generators.graphs import captured
 
+DATA_PARALLEL = True
 KINDS = 8
 NOISE = 128
+DRAWN_AT_ONCE = {"cpu": 250, "cuda": 10000}  # a CPU's cache holds one layer of so many; a GPU needs more to be busy
 
 # Supplementary table 1: (filters, kernel, stride) of the critic's convolutions over (E, 8); the generator mirrors them.
 ARCHITECTURES = {
@@ -91,9 +97,11 @@ class Generator(nn.Module):
                 out - ((size - 1) * step + kernel - 2 * pad)
                 for out, size, step in zip(shapes[index], shapes[index + 1], stride, strict=True)
             ]
-            blocks.append(nn.ConvTranspose2d(channels[index + 1], channels[index], kernel, stride, pad, extra))
-            blocks += [nn.BatchNorm2d(channels[index]), nn.ReLU()] if index else [nn.Sigmoid()]
+            kind = nn.ConvTranspose2d if index else LastConvolution
+            blocks.append(kind(channels[index + 1], channels[index], kernel, stride, pad, extra))
+            blocks += [parallel.BatchNorm2d(channels[index]), nn.ReLU()] if index else [nn.Sigmoid()]
         self.blocks = nn.Sequential(*blocks)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, noise_BZ: torch.Tensor) -> torch.Tensor:
         return self.blocks(self.dense(noise_BZ).view(-1, *self.start)).squeeze(1)
@@ -107,15 +115,76 @@ class Critic(nn.Module):
         layers = ARCHITECTURES[architecture]
         blocks, channels = [], 1
         for filters, kernel, stride in layers:
-            blocks.append(nn.Conv2d(channels, filters, kernel, stride, kernel // 2))
-            blocks += [nn.BatchNorm2d(filters)] if batch_norm else []
+            kind = FirstConvolution if channels == 1 else nn.Conv2d
+            blocks.append(kind(channels, filters, kernel, stride, kernel // 2))
+            blocks += [parallel.BatchNorm2d(filters)] if batch_norm else []
             blocks.append(nn.LeakyReLU(0.2))
             channels = filters
         rows, columns = _shapes(n_elements, layers)[-1]
         self.blocks = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(channels * rows * columns, 1))
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, matrix_BEK: torch.Tensor) -> torch.Tensor:
         return self.blocks(matrix_BEK.unsqueeze(1)).squeeze(1)
+
+    def gradient(self, matrix_BEK: torch.Tensor) -> torch.Tensor:
+        """Gradient of each score by its matrix (B, E, 8), for a critic without BatchNorm.
+
+        Between two kinks of its LeakyReLUs the critic is linear: the gradient is a product of the transposed layers and
+        the slopes. Written so, it is differentiated by the weights in one pass backwards, where autograd of autograd
+        would also go back through the layers that led to the slopes, with zeros.
+        """
+        *layers, _, last = self.blocks
+        convolutions, slopes = layers[::2], []
+        with torch.no_grad():
+            x_BCEK = matrix_BEK.unsqueeze(1)
+            sizes = []
+            for convolution, bent in zip(convolutions, layers[1::2], strict=True):
+                sizes.append(x_BCEK.shape[2:])
+                x_BCEK = convolution(x_BCEK)
+                slopes.append(torch.ones_like(x_BCEK).masked_fill_(x_BCEK <= 0, bent.negative_slope))
+                x_BCEK = x_BCEK * slopes[-1]
+        gradient = last.weight.view(1, *x_BCEK.shape[1:])
+        for convolution, slope, size in zip(reversed(convolutions), reversed(slopes), reversed(sizes), strict=True):
+            gradient = _transposed(gradient * slope, convolution.weight, convolution.stride, size)
+        return gradient.squeeze(1)
+
+
+class FirstConvolution(nn.Conv2d):
+    """A convolution of one channel; on a CPU a product of its windows, as oneDNN is built for 16 channels and more."""
+
+    def forward(self, x_B1EK: torch.Tensor) -> torch.Tensor:
+        if x_B1EK.is_cuda:
+            return super().forward(x_B1EK)
+        windows_BLW = F.unfold(x_B1EK, self.kernel_size, padding=self.padding, stride=self.stride).transpose(1, 2)
+        size = [-(-length // step) for length, step in zip(x_B1EK.shape[2:], self.stride, strict=True)]
+        return F.linear(windows_BLW, self.weight.flatten(1), self.bias).transpose(1, 2).unflatten(2, size)
+
+
+class LastConvolution(nn.ConvTranspose2d):
+    """A transposed convolution to one channel, see :class:`FirstConvolution`."""
+
+    def forward(self, x_BCEK: torch.Tensor) -> torch.Tensor:
+        size = [
+            (length - 1) * step + kernel - 2 * pad + extra
+            for length, step, kernel, pad, extra in zip(
+                x_BCEK.shape[2:], self.stride, self.kernel_size, self.padding, self.output_padding, strict=True
+            )
+        ]
+        return _transposed(x_BCEK, self.weight, self.stride, size) + self.bias.view(1, 1, 1, 1)
+
+
+def _transposed(x_BCEK: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], size) -> torch.Tensor:
+    """A transposed convolution without bias, to a picture of that size."""
+    kernel = weight.shape[-1]
+    if weight.shape[1] == 1 and not x_BCEK.is_cuda:
+        windows_BWL = (x_BCEK.flatten(2).transpose(1, 2) @ weight.flatten(1)).transpose(1, 2)
+        return F.fold(windows_BWL, size, kernel, padding=kernel // 2, stride=stride)
+    least = [
+        (length - 1) * step + kernel - 2 * (kernel // 2) for length, step in zip(x_BCEK.shape[2:], stride, strict=True)
+    ]
+    extra = [wanted - length for wanted, length in zip(size, least, strict=True)]
+    return F.conv_transpose2d(x_BCEK, weight, None, stride, kernel // 2, extra)
 
 
 def _shapes(n_elements: int, layers) -> list[tuple[int, int]]:
@@ -159,7 +228,8 @@ def train(
         vocabulary: Atomic numbers of the E columns.
         settings: See :class:`Settings`.
         seed: Of weights, noise and the order of examples.
-        device: ``cpu`` or ``cuda``; on the latter, mixed precision (bfloat16) outside the gradient penalty.
+        device: ``cpu`` or ``cuda``; mixed precision (bfloat16) outside the gradient penalty where the hardware
+            multiplies bfloat16.
         progress: Takes checkpoints, history and epoch samples, and says where to resume.
     """
     torch.manual_seed(seed)
@@ -168,43 +238,56 @@ def train(
     generator = Generator(n_elements, settings.architecture).to(device)
     clipping = settings.constraint == "weight_clipping"
     critic = Critic(n_elements, settings.architecture, batch_norm=clipping).to(device)
-    betas = (settings.adam_beta1, 0.9)
-    generator_step = torch.optim.Adam(generator.parameters(), settings.generator_rate, betas)
-    critic_step = torch.optim.Adam(critic.parameters(), settings.critic_rate, betas)
+    adam = partial(torch.optim.Adam, betas=(settings.adam_beta1, 0.9), capturable=device == "cuda")
+    generator_step = adam(generator.parameters(), settings.generator_rate)
+    critic_step = adam(critic.parameters(), settings.critic_rate)
     state = {"generator": generator, "critic": critic, "generator_step": generator_step, "critic_step": critic_step}
     data = torch.from_numpy(counts_NE).to(device)
     batch = min(settings.batch_size, len(data))
     steps = max(1, len(data) // (batch * settings.critic_steps))
-    mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    # A graph cannot hold what autocast keeps from one call to the next.
+    mixed = torch.autocast(device, torch.bfloat16, multiplies_bfloat16(device), cache_enabled=device != "cuda")
+
+    def noise() -> torch.Tensor:
+        return parallel.mine(torch.randn(batch, NOISE, device=device))
+
+    def update_critic() -> dict[str, torch.Tensor]:
+        real = expand(data[parallel.mine(torch.randint(len(data), (batch,), device=device))])
+        with torch.no_grad(), mixed:
+            fake = generator(noise()).float()
+        with mixed:
+            wasserstein = (critic(real).float().sum() - critic(fake).float().sum()) / batch
+        loss = -wasserstein
+        if not clipping:
+            share = parallel.mine(torch.rand(batch, 1, 1, device=device))
+            loss = loss + settings.penalty * penalty(critic, share * real + (1 - share) * fake).sum() / batch
+        critic_step.zero_grad()
+        loss.backward()
+        loss, wasserstein = parallel.sum_gradients(critic, loss, wasserstein)
+        norm = gradient_norm(critic)
+        critic_step.step()
+        if clipping:
+            with torch.no_grad():
+                for weight in critic.parameters():
+                    weight.clamp_(-settings.clip_value, settings.clip_value)
+        return {"critic_loss": loss, "wasserstein_estimate": wasserstein, "critic_gradient_norm": norm}
+
+    def update_generator() -> dict[str, torch.Tensor]:
+        with frozen(critic), mixed:
+            loss = -critic(generator(noise())).float().sum() / batch
+        generator_step.zero_grad()
+        loss.backward()
+        (loss,) = parallel.sum_gradients(generator, loss)
+        norm = gradient_norm(generator)
+        generator_step.step()
+        return {"generator_loss": loss, "generator_gradient_norm": norm}
+
+    train_critic, train_generator = (captured(step, state, device) for step in (update_critic, update_generator))
     for epoch in progress.epochs(settings.epochs, state):
         for _ in progress.steps(steps):
             for _ in range(settings.critic_steps):
-                real = expand(data[torch.randint(len(data), (batch,), device=device)])
-                with torch.no_grad(), mixed:
-                    fake = generator(torch.randn(batch, NOISE, device=device)).float()
-                with mixed:
-                    wasserstein = critic(real).float().mean() - critic(fake).float().mean()
-                loss = -wasserstein if clipping else -wasserstein + settings.penalty * _penalty(critic, real, fake)
-                critic_step.zero_grad()
-                loss.backward()
-                norm = gradient_norm(critic)
-                critic_step.step()
-                if clipping:
-                    with torch.no_grad():
-                        for weight in critic.parameters():
-                            weight.clamp_(-settings.clip_value, settings.clip_value)
-            with frozen(critic), mixed:
-                generator_loss = -critic(generator(torch.randn(batch, NOISE, device=device))).float().mean()
-            generator_step.zero_grad()
-            generator_loss.backward()
-            progress.record(
-                critic_loss=loss,
-                generator_loss=generator_loss,
-                wasserstein_estimate=wasserstein,
-                critic_gradient_norm=norm,
-                generator_gradient_norm=gradient_norm(generator),
-            )
-            generator_step.step()
+                figures = train_critic()
+            progress.record(**figures, **train_generator())
         progress.samples(epoch, lambda n, seed: draw(weights_of(generator), vocabulary, settings, n, seed, device))
     return weights_of(generator)
 
@@ -215,22 +298,33 @@ def draw(
     """Draw ``n`` samples; the same seed on the same kind of device gives the same samples."""
     generator = Generator(len(vocabulary), settings.architecture).to(device).eval()
     generator.load_state_dict(weights)
+    fold_norms(generator)
     random = torch.Generator().manual_seed(seed)
-    counts, ambiguous = [], []
-    with torch.inference_mode():
-        for noise in torch.randn(n, NOISE, generator=random).split(1000):
-            decoded, unclear = decode(generator(noise.to(device)), settings.threshold)
-            counts.append(decoded.cpu())
-            ambiguous.append(unclear.cpu())
-    counts_NE, unclear = torch.cat(counts).numpy(), torch.cat(ambiguous).numpy()
+    mixed = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    drawn = []
+    with torch.inference_mode(), mixed:
+        for noise_BZ in torch.randn(n, NOISE, generator=random).to(device).split(DRAWN_AT_ONCE[device]):
+            drawn.append(decode(generator(noise_BZ), settings.threshold))
+    counts_NE, unclear = (torch.cat(part).cpu().numpy() for part in zip(*drawn, strict=True))
     empty = ~unclear & (counts_NE == 0).all(1)
     compositions = Compositions.from_dense(counts_NE[~unclear & ~empty], vocabulary).reduced()
     return Batch(compositions, n, int(unclear.sum()), int(empty.sum()))
 
 
-def _penalty(critic: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Mean of (|gradient| - 1)^2 between pairs of real and generated matrices, in full precision."""
-    share = torch.rand(len(real), 1, 1, device=real.device)
-    between = (share * real + (1 - share) * fake).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+def fold_norms(generator: Generator) -> None:
+    """Make each BatchNorm of a network in evaluation a part of the layer before it: for draws, not for training."""
+    blocks = generator.blocks
+    for place, norm in enumerate(blocks):
+        if isinstance(norm, nn.BatchNorm2d):
+            blocks[place - 1] = fuse_conv_bn_eval(blocks[place - 1], norm, transpose=True)
+            blocks[place] = nn.Identity()
+
+
+def penalty(critic: nn.Module, matrix_BEK: torch.Tensor) -> torch.Tensor:
+    """(|gradient| - 1)^2 at each matrix, in full precision; (B,)."""
+    return (critic.gradient(matrix_BEK).flatten(1).norm(dim=1) - 1) ** 2
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the hardware does: a GPU, or a CPU with AVX-512 BF16 (all that have AMX have it too)."""
+    return device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)

@@ -21,12 +21,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.composition import Compositions
-from pipeline.generators import Batch
+from pipeline.generators import Batch, parallel
 from pipeline.generators.checkpoints import Progress, gradient_norm, weights_of
 from pipeline.generators.counts import Encoding, encode  # noqa: F401 - asked of every generator
 
+DATA_PARALLEL = True
 KINDS = 8
 BALANCES = 24
+DRAWN_AT_ONCE = {"cpu": 1000, "cuda": 50000}  # a CPU's cache holds one layer of so many; a GPU needs more to be busy
 NOBLE = (0, 2, 10, 18, 36, 54, 86)  # atomic numbers after which a period begins
 
 
@@ -105,61 +107,81 @@ class Generator(nn.Module):
         with torch.no_grad():
             self.element_bias.copy_(torch.log((counts_BE > 0).float().mean(0) + 1e-4))
 
-    def forward(self, sizes_B, elements_BS=None, counts_BS=None, random=None, temperature: float = 1.0):
+    def forward(self, sizes_B, elements_BS=None, counts_BS=None, uniform_BS2=None, temperature: float = 1.0):
         """Say formulas, or measure how likely given ones are.
+
+        What is linear is taken apart: of an element, a count or a number of elements left, a layer's output is looked
+        up, and a formula's state is carried on only where an element follows.
 
         Args:
             sizes_B: Number of elements of each formula, descending.
             elements_BS, counts_BS: Vocabulary places, by group and period, and counts - 1; None draws them.
-            random: Source of the draws, a torch.Generator.
+            uniform_BS2: Numbers from 0 to 1 that decide the draws, one for each element and one for each count.
             temperature: Divides what the state says for elements and counts; see :class:`Settings`.
 
         Returns:
-            Elements and counts - 1 (B, S), and the logarithm of the probability of each formula (B,).
+            Elements and counts - 1 (B, S), and the logarithm of the probability of each formula (B,), None of draws.
         """
         drawing = elements_BS is None
-        n, steps = len(sizes_B), int(sizes_B[0])
+        places = torch.arange(len(self.rank), device=sizes_B.device)
+        actives = [n for n in (sizes_B > places[:, None]).sum(1).tolist() if n]
         if drawing:
-            elements_BS = torch.zeros(n, steps, dtype=torch.long, device=sizes_B.device)
+            elements_BS = torch.zeros(len(sizes_B), len(actives), dtype=torch.long, device=sizes_B.device)
             counts_BS = torch.zeros_like(elements_BS)
-        state = torch.tanh(self.start(self.left[sizes_B]))
+        state = torch.tanh(self.start(self.left))[sizes_B]
         last = torch.full_like(sizes_B, -1)
-        balance = torch.zeros(n, BALANCES, device=sizes_B.device)
+        balance = torch.zeros(len(sizes_B), BALANCES, device=sizes_B.device)
         element_E = self.own + self.shared[self.family]
         balance_E = 0.3 * self.balance(element_E)
-        offers = torch.arange(1, KINDS + 1, device=sizes_B.device)[:, None]
-        log_probability = torch.zeros(n, device=sizes_B.device)
-        for step in range(steps):
-            active = int((sizes_B > step).sum())
-            state, last, balance = state[:active], last[:active], balance[:active]
+        total_E = balance_E @ self.total.weight.T
+        said_state, said_element = self.said.weight.split([self.said.out_features, 48], 1)
+        said_E = F.linear(element_E, said_element, self.said.bias)
+        recur_parts = self.recur.weight_ih.split([48, 16, 32, BALANCES], 1)
+        recur_E, recur_K, recur_L = (
+            table @ part.T for table, part in zip((element_E, self.count, self.left), recur_parts, strict=False)
+        )
+        offers = torch.arange(1, KINDS + 1, device=sizes_B.device, dtype=balance.dtype)[:, None]
+        log_probability = torch.zeros(len(sizes_B), device=sizes_B.device)
+        for step, active in enumerate(actives):
             left = sizes_B[:active] - step
             closed = (self.rank <= last[:, None]) | (self.rank > len(self.rank) - left[:, None])
             scores = self.say_element(state) @ element_E.T / temperature + self.element_bias
             scores = scores.masked_fill(closed, -1e4)
             if drawing:
-                elements_BS[:active, step] = torch.multinomial(F.softmax(scores, -1), 1, generator=random)[:, 0]
+                elements_BS[:active, step] = choose(F.softmax(scores, -1), uniform_BS2[:active, step, 0])
             element = elements_BS[:active, step]
-            embedded = element_E[element]
-            totals_BK = self.total(balance[:, None] + offers * balance_E[element][:, None])
-            hidden_BK = self.said(torch.cat([state, embedded], 1))[:, None] + totals_BK + self.offered
+            base = state @ said_state.T + said_E[element] + balance @ self.total.weight.T
+            hidden_BK = torch.addcmul(base[:, None] + self.offered, offers, total_E[element][:, None])
             count_scores = self.say_count(hidden_BK) / temperature + self.count_bias
             if drawing:
-                counts_BS[:active, step] = torch.multinomial(F.softmax(count_scores, -1), 1, generator=random)[:, 0]
+                counts_BS[:active, step] = choose(F.softmax(count_scores, -1), uniform_BS2[:active, step, 1])
             count = counts_BS[:active, step]
-            said = -F.cross_entropy(scores, element, reduction="none")
-            said = said - F.cross_entropy(count_scores, count, reduction="none")
-            log_probability = torch.cat([log_probability[:active] + said, log_probability[active:]])
-            last = self.rank[element]
-            balance = balance + (count[:, None] + 1) * balance_E[element]
-            state = self.recur(torch.cat([embedded, self.count[count], self.left[left - 1], balance], 1), state)
-        return elements_BS, counts_BS, log_probability
+            if not drawing:
+                said = -F.cross_entropy(scores, element, reduction="none")
+                said = said - F.cross_entropy(count_scores, count, reduction="none")
+                log_probability = torch.cat([log_probability[:active] + said, log_probability[active:]])
+            if step + 1 < len(actives):
+                rest = slice(actives[step + 1])
+                element, count, left = element[rest], count[rest], left[rest]
+                last = self.rank[element]
+                balance = balance[rest] + (count[:, None] + 1) * balance_E[element]
+                heard = recur_E[element] + recur_K[count] + recur_L[left - 1] + balance @ recur_parts[3].T
+                state = self._recur(heard + self.recur.bias_ih, state[rest])
+        return elements_BS, counts_BS, None if drawing else log_probability
+
+    def _recur(self, heard_BG: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """``self.recur`` of an input that its weights have been applied to."""
+        kept_BG = F.linear(state, self.recur.weight_hh, self.recur.bias_hh)
+        heard, kept = heard_BG.chunk(3, 1), kept_BG.chunk(3, 1)
+        reset, keep = torch.sigmoid(heard[0] + kept[0]), torch.sigmoid(heard[1] + kept[1])
+        return torch.lerp(torch.tanh(heard[2] + reset * kept[2]), state, keep)
 
     def likelihood(self, counts_BE: torch.Tensor) -> torch.Tensor:
         """Logarithm of the probability of given formulas, by descending number of elements; (B,)."""
         sizes, order = (counts_BE > 0).sum(1).sort(descending=True)
         counts_BE = counts_BE[order].long()
         keys = torch.where(counts_BE > 0, self.rank, len(self.rank))
-        elements_BS = keys.argsort(1)[:, : int(sizes[0])]
+        elements_BS = keys.argsort(1)
         return self(sizes, elements_BS, (counts_BE.gather(1, elements_BS) - 1).clamp(min=0))[2]
 
     def sizes(self, n: int, random: torch.Generator | None = None) -> torch.Tensor:
@@ -198,6 +220,12 @@ class Critic(nn.Module):
         return self.judge(torch.cat([summed(self.together(alone + whole[rows_M])), F.leaky_relu(whole, 0.2)], 1))
 
 
+def choose(chances_BN: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
+    """A place of each row, in proportion to its chances, decided by a number from 0 to 1 (1 left out)."""
+    cumulative_BN = chances_BN.cumsum(1)
+    return (cumulative_BN <= uniform_B[:, None] * cumulative_BN[:, -1:]).sum(1)
+
+
 def dense(sizes_B, elements_BS, counts_BS, n_elements: int) -> torch.Tensor:
     """What the generator said as count matrices, uint8 (B, E)."""
     counts_BE = torch.zeros(len(sizes_B), n_elements, dtype=torch.uint8, device=sizes_B.device)
@@ -223,15 +251,16 @@ def families(vocabulary: list[int]) -> torch.Tensor:
     return torch.tensor([sorted(set(keys)).index(key) for key in keys])
 
 
-def substitute(counts_BE: torch.Tensor, chances_EE: torch.Tensor, times: int = 1) -> torch.Tensor:
-    """Replace an element of each formula, taken at random, by one drawn from its row of chances, ``times`` over.
+def substitute(counts_BE: torch.Tensor, chances_EE: torch.Tensor, uniform_BT2: torch.Tensor) -> torch.Tensor:
+    """Replace an element of each formula, taken at random, by one drawn from its row of chances, T times over.
 
-    Where the new element is in the formula already, the two change counts.
+    Where the new element is in the formula already, the two change counts. Numbers from 0 to 1 decide which is
+    replaced, and by what.
     """
     rows = torch.arange(len(counts_BE), device=counts_BE.device)
-    for _ in range(times):
-        old = torch.multinomial((counts_BE > 0).float(), 1)[:, 0]
-        new = torch.multinomial(chances_EE[old], 1)[:, 0]
+    for uniform_B2 in uniform_BT2.unbind(1):
+        old = choose((counts_BE > 0).float(), uniform_B2[:, 0])
+        new = choose(chances_EE[old], uniform_B2[:, 1])
         replaced = counts_BE.clone()
         replaced[rows, old], replaced[rows, new] = counts_BE[rows, new], counts_BE[rows, old]
         counts_BE = replaced
@@ -278,8 +307,8 @@ def train(
             for index in progress.steps(len(parts)):
                 share = (epoch + index / len(parts)) / settings.likelihood_epochs
                 state["likelihood_step"].param_groups[0]["lr"] = settings.likelihood_rate * (1 - 0.98 * share)
-                loss = -generator.likelihood(substitute(data[parts[index]], chances_EE, settings.substitutions)).mean()
-                _step(state["likelihood_step"], loss)
+                loss = -_likelihood(generator, data[parts[index]], chances_EE, settings)
+                (loss,) = _step(state["likelihood_step"], generator, loss)
                 progress.record(negative_log_likelihood=loss, generator_gradient_norm=gradient_norm(generator))
         else:
             for _ in progress.steps(max(1, len(data) // batch)):
@@ -296,50 +325,69 @@ def draw(
     generator.load_state_dict(weights)
     random = torch.Generator(device).manual_seed(seed)
     with torch.inference_mode():
-        drawn = [
-            dense(sizes, *generator(sizes, None, None, random, settings.temperature)[:2], len(vocabulary)).cpu()
-            for sizes in (generator.sizes(len(part), random) for part in torch.empty(n).split(5000))
-        ]
-    return Batch(Compositions.from_dense(torch.cat(drawn).numpy(), vocabulary).reduced(), n, 0, 0)
+        drawn = []
+        for part in torch.empty(n).split(DRAWN_AT_ONCE[device]):
+            sizes = generator.sizes(len(part), random)
+            uniform = torch.rand(len(part), int(sizes[0]), 2, device=device, generator=random)
+            said = generator(sizes, uniform_BS2=uniform, temperature=settings.temperature)
+            drawn.append(dense(sizes, *said[:2], len(vocabulary)))
+    return Batch(Compositions.from_dense(torch.cat(drawn).cpu().numpy(), vocabulary).reduced(), n, 0, 0)
 
 
 def _play(generator, critic, data, chances_EE, batch: int, settings: Settings, state, progress: Progress) -> None:
     """One round: the critic learns to tell real from generated, then the generator moves to what it takes for real."""
     for _ in range(settings.critic_steps):
         sizes = generator.sizes(batch)
+        uniform = torch.rand(batch, int(sizes[0]), 2, device=data.device)
+        sizes = parallel.mine(sizes)
         with torch.no_grad():
-            elements, counts, _ = generator(sizes)
+            elements, counts, _ = generator(sizes, uniform_BS2=parallel.mine(uniform))
         fake = _reduced(dense(sizes, elements, counts, data.shape[1]))
-        real = data[torch.randint(len(data), (batch,), device=data.device)]
-        score_real, score_fake = critic(real), critic(fake)
-        loss = F.softplus(-score_real).mean() + F.softplus(score_fake).mean()
-        _step(state["critic_step"], loss)
+        real = parallel.mine(data[torch.randint(len(data), (batch,), device=data.device)])
+        with parallel.apart():  # of the masks of dropout
+            score_real, score_fake = critic(torch.cat([real, fake])).split(len(real))
+        loss = (F.softplus(-score_real).sum() + F.softplus(score_fake).sum()) / batch
+        loss, difference = _step(state["critic_step"], critic, loss, (score_real.sum() - score_fake.sum()) / batch)
+    critic_norm = gradient_norm(critic)
     critic.eval()
     with torch.no_grad():
-        weights = F.softmax(critic(fake).clamp(-settings.score_limit, settings.score_limit), 0) * batch - 1
+        weights = critic(fake).clamp(-settings.score_limit, settings.score_limit).exp()
+        weights = weights * batch / parallel.total(weights.sum()) - 1
     critic.train()
     known = data[torch.randint(len(data), (batch,), device=data.device)]
-    objective = generator.likelihood(substitute(known, chances_EE, settings.substitutions)).mean()
-    objective = objective + (weights * generator(sizes, elements, counts)[2]).mean()
-    _step(state["generator_step"], -objective)
+    objective = _likelihood(generator, known, chances_EE, settings)
+    objective = objective + (weights * generator(sizes, elements, counts)[2]).sum() / batch
+    _step(state["generator_step"], generator, -objective)
     progress.record(
         critic_loss=loss,
-        score_difference=score_real.mean() - score_fake.mean(),
-        critic_gradient_norm=gradient_norm(critic),
+        score_difference=difference,
+        critic_gradient_norm=critic_norm,
         generator_gradient_norm=gradient_norm(generator),
     )
 
 
+def _likelihood(generator: Generator, known_BE: torch.Tensor, chances_EE: torch.Tensor, settings: Settings):
+    """This process's part of the mean log-likelihood of known formulas after substitutions."""
+    uniform = torch.rand(len(known_BE), settings.substitutions, 2, device=known_BE.device)
+    mine = substitute(parallel.mine(known_BE), chances_EE, parallel.mine(uniform))
+    return generator.likelihood(mine).sum() / len(known_BE)
+
+
 def _reduced(counts_BE: torch.Tensor) -> torch.Tensor:
     """Divided by the greatest common divisor of each row: the critic judges the formula and not its multiple."""
-    divisor = counts_BE[:, 0].long()
-    for column in range(1, counts_BE.shape[1]):
-        divisor = torch.gcd(divisor, counts_BE[:, column].long())
-    return (counts_BE // divisor[:, None]).to(counts_BE.dtype)
+    divisor = counts_BE
+    while divisor.shape[1] > 1:
+        half = divisor.shape[1] // 2
+        divisor = torch.cat([torch.gcd(divisor[:, :half], divisor[:, half : 2 * half]), divisor[:, 2 * half :]], 1)
+    return counts_BE // divisor
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+def _step(optimizer: torch.optim.Optimizer, network: nn.Module, loss: torch.Tensor, *figures: torch.Tensor):
+    """One step of all processes; the sums of the loss and of the figures over them."""
     optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], 5.0)
+    if loss.requires_grad:  # a process without a row of this batch has nothing to add
+        loss.backward()
+    totals = parallel.sum_gradients(network, loss, *figures)
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
+    return totals

@@ -227,9 +227,7 @@ def test_stored_tensors_are_matgans(tmp_path_factory, rows):
     hold_out(cleaning_path=folder / "cleaning.json", split_path=folder / "split", **shares, **both)
     encode(generator="matgan", settings={}, tensors_path=folder / "tensors", **both)
     _, stored = read_tensors(folder / "tensors")
-    counts, one_hot = stored["counts"], stored["one_hot"]
-    assert Compositions.from_dense(counts, present).same_as(batch).all()
-    assert (matgan.expand(torch.from_numpy(counts.copy())).numpy().swapaxes(1, 2) == one_hot).all()
+    assert Compositions.from_dense(stored["counts"], present).same_as(batch).all()
 
 
 @given(batches, st.floats(0, 0.99), st.integers(0, 2**32))

@@ -15,6 +15,7 @@ from pipeline.generators.seqgan import (
     Critic,
     Generator,
     _reduced,
+    choose,
     dense,
     draw,
     families,
@@ -67,7 +68,8 @@ def test_what_was_drawn_has_the_probability_it_was_drawn_with():
     network = generator(VOCABULARY, matrix())
     sizes = torch.tensor([4, 3, 3, 2, 1])
     with torch.no_grad():
-        elements, counts, said = network(sizes)
+        elements, counts, _ = network(sizes, uniform_BS2=torch.rand(5, 4, 2))
+        said = network(sizes, elements, counts)[2]
         again = network.likelihood(dense(sizes, elements, counts, len(VOCABULARY)))
     assert torch.allclose(said[[0, 3, 4]], again[[0, 3, 4]], atol=1e-5)
     assert torch.allclose(said[1:3].sort()[0], again[1:3].sort()[0], atol=1e-5)
@@ -78,16 +80,39 @@ def test_no_element_is_said_twice_and_each_formula_has_its_size(sizes):
     network = generator(VOCABULARY, matrix())
     sizes = torch.tensor(sizes)
     with torch.no_grad():
-        counts_BE = dense(sizes, *network(sizes)[:2], len(VOCABULARY))
+        counts_BE = dense(sizes, *network(sizes, uniform_BS2=torch.rand(len(sizes), 7, 2))[:2], len(VOCABULARY))
     assert counts_BE.dtype == torch.uint8 and counts_BE.shape == (len(sizes), len(VOCABULARY))
     assert torch.equal((counts_BE > 0).sum(1), sizes)
     assert int(counts_BE.max()) <= 8
 
 
+def test_choices_follow_their_chances():
+    chances = torch.tensor([0.0, 3.0, 0.0, 1.0, 0.0])
+    uniform = torch.linspace(0, 1, 4001)[:-1]
+    places = choose(chances.expand(4000, 5), uniform)
+    assert torch.bincount(places, minlength=5).tolist() == [0, 3000, 0, 1000, 0]
+    largest = torch.tensor([1 - 2**-24])
+    assert choose(chances[None], largest).tolist() == [3]
+
+
+def test_what_was_drawn_is_what_was_probable():
+    """Of many draws of one element, each with its count comes as often as the network says."""
+    network = generator(VOCABULARY, matrix())
+    sizes, one = torch.ones(40000, dtype=torch.long), torch.ones(56, dtype=torch.long)
+    pairs = torch.cartesian_prod(torch.arange(7), torch.arange(8))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        elements, counts, _ = network(sizes, uniform_BS2=torch.rand(40000, 1, 2))
+        expected = network(one, pairs[:, :1], pairs[:, 1:])[2].exp()
+    found = torch.bincount(elements[:, 0] * 8 + counts[:, 0], minlength=56) / 40000
+    assert float(expected.sum()) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(found, expected, atol=0.01)
+
+
 def test_elements_are_said_by_group():
     network = generator([8, 11, 17], np.array([[1, 2, 0]], dtype=np.uint8))
     with torch.no_grad():
-        elements, _, _ = network(torch.tensor([3, 3, 3]))
+        elements, _, _ = network(torch.tensor([3, 3, 3]), uniform_BS2=torch.rand(3, 3, 2))
     assert elements.tolist() == [[1, 0, 2]] * 3  # Na O Cl
 
 
@@ -108,7 +133,7 @@ def test_substitution_keeps_families_and_frequencies():
     frequency = (data > 0).float().mean(0)
     family = families(VOCABULARY)
     chances = (family[:, None] == family) * frequency
-    new = substitute(data, chances)
+    new = substitute(data, chances, torch.rand(len(data), 1, 2))
     assert not torch.equal(new, data)
     assert torch.equal(new.sum(1), data.sum(1)) and torch.equal((new > 0).sum(1), (data > 0).sum(1))
     for one in family.unique():
@@ -117,7 +142,8 @@ def test_substitution_keeps_families_and_frequencies():
 
 
 def test_a_substitute_in_the_formula_already_changes_counts():
-    swapped = substitute(torch.tensor([[2, 1]], dtype=torch.uint8), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    formula, other = torch.tensor([[2, 1]], dtype=torch.uint8), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    swapped = substitute(formula, other, torch.rand(1, 1, 2))
     assert swapped.tolist() == [[1, 2]]
 
 

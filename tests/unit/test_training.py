@@ -82,7 +82,7 @@ def test_data(tmp_path):
     vocabulary = [3, 8, 11, 17, 26]
     held_out = np.arange(60) % 5 == 0
     found = training_tensors(tensors, split)
-    assert {name: values.shape for name, values in found.items()} == {"counts": (48, 5), "one_hot": (48, 8, 5)}
+    assert {name: values.shape for name, values in found.items()} == {"counts": (48, 5)}
     assert found["counts"].dtype == np.uint8 and (found["counts"] == counts[~held_out]).all()
     trained, tested = count_matrices(entries, vocabulary, split)
     assert (trained == counts[~held_out]).all() and (tested == counts[held_out]).all()
