@@ -15,7 +15,7 @@ def measure(quick: bool) -> dict:
     Random formulas hold 2 to 5 elements with counts from 1 to 20, each set of elements and counts equally likely;
     real ones are those of the embedded database, and of ``KIMBERLITE_DATA`` where it is set.
     """
-    n = 100_000 if quick else 1_000_000
+    n = 300_000 if quick else 1_000_000
     n_reference = 1_000 if quick else 20_000
     inputs = {
         "random": random_formulas(n, 1, range(2, 6), 20),

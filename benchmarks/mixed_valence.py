@@ -11,8 +11,8 @@ def measure(quick: bool) -> dict:
     Random formulas hold 2 to 5 elements with counts from 1 to 8. smact's time varies from formula to formula by four
     orders of magnitude, so that its rate depends on the few that it enumerates to the end.
     """
-    n = 50_000 if quick else 500_000
-    n_reference = 200 if quick else 5_000
+    n = 300_000 if quick else 1_000_000
+    n_reference = 50 if quick else 1_500
     inputs = {
         "random": with_mixed_valence(random_formulas(n, 1, range(2, 6), 8)),
         "real": with_mixed_valence(real_formulas(n, 1)),
