@@ -18,6 +18,7 @@ from pipeline.hull import Hull
 _SHIPPED = Path("resources/models/formation_energy_oqmd")
 _TOLERANCE_EV_PER_ATOM = 1e-9
 _MOST_ELEMENTS = 8
+_CANDIDATES = 100_000
 
 
 def measure(quick: bool) -> dict:
@@ -28,10 +29,10 @@ def measure(quick: bool) -> dict:
     The references are the Materials Project's where KIMBERLITE_DATA has them, else the embedded database's formulas
     with energies by the shipped model.
     """
-    compositions, energies, named = _references(quick)
-    candidates = _candidates(compositions, 20_000 if quick else 100_000)
+    compositions, energies, named = _references()
+    candidates = _candidates(compositions, _CANDIDATES)
     own = np.random.default_rng(1).normal(-0.5, 0.5, len(candidates))
-    chosen, systems = _of_some_systems(candidates, 40 if quick else 250)
+    chosen, systems = _of_some_systems(candidates, 80 if quick else 400)
     few, few_energies = candidates.take(chosen), own[chosen]
     hull = Hull(compositions, energies)  # compiled, as every run after the first finds it
     hull.distances(few, few_energies)
@@ -58,7 +59,7 @@ def measure(quick: bool) -> dict:
     }
 
 
-def _references(quick: bool) -> tuple[Compositions, np.ndarray, str]:
+def _references() -> tuple[Compositions, np.ndarray, str]:
     """Compounds with their formation energies, elements at 0, and what they are."""
     path = Path(os.environ.get("KIMBERLITE_DATA", "")) / "mp" / "mp.csv.gz"
     if path.is_file():
@@ -66,7 +67,7 @@ def _references(quick: bool) -> tuple[Compositions, np.ndarray, str]:
         compounds = Compositions.from_formulas(rows["reduced_formula"].to_pylist())
         energies, named = rows["formation_energy_per_atom"].to_numpy(), "Materials Project"
     else:
-        compounds, energies = _predicted(embedded(5_000 if quick else 50_000))
+        compounds, energies = _predicted(embedded(50_000))
         named = "formulas of the embedded database with formation energies by the shipped model"
     kept = compounds.n_elements > 1
     elements = Compositions.from_dicts({int(z): 1} for z in np.unique(compounds.elements))
