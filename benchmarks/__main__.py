@@ -5,7 +5,7 @@ import importlib
 import json
 import warnings
 
-NAMES = ("filter", "mixed_valence", "features", "screening", "hull", "novelty", "parsing", "cifs")
+NAMES = ("filter", "mixed_valence", "features", "screening", "hull", "novelty", "parsing", "cifs", "scale")
 
 
 def main() -> None:
