@@ -97,8 +97,6 @@ def draw_growth(points: list[dict], path: Path) -> None:
     pyplot.close(figures)
 
 
-
-
 def main() -> None:
     """Write the page and, where the scale was measured, the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
