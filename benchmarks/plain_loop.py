@@ -1,8 +1,8 @@
 """MatGAN as a plain PyTorch script: what training and sampling are measured against.
 
-The layers, losses and hyperparameters of ``pipeline.generators.matgan``, written without its measures: one-hot matrices
-in float32 on the host, a DataLoader, the penalty by autograd of autograd, default memory format, and formulas decoded in
-numpy. The random numbers are drawn in the same order, so that both see the same examples and the same noise.
+The layers, losses and hyperparameters of ``pipeline.generators.matgan``, written without its measures: one-hot
+matrices in float32 on the host, a DataLoader, the penalty by autograd of autograd, default memory format, and formulas
+decoded in numpy. The random numbers are drawn in the same order, so that both see the same examples and the same noise.
 """
 
 import numpy as np

@@ -197,7 +197,7 @@ def _shapes(n_elements: int, layers) -> list[tuple[int, int]]:
 def expand(counts_BE: torch.Tensor) -> torch.Tensor:
     """Counts as integers to one-hot matrices (B, E, 8), on the device that holds them."""
     kinds = torch.arange(1, KINDS + 1, device=counts_BE.device, dtype=counts_BE.dtype)
-    return (counts_BE.unsqueeze(-1) == kinds).float()
+    return (counts_BE.unsqueeze(-1) == kinds).to(torch.get_default_dtype())
 
 
 def decode(scores_BEK: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,9 +254,9 @@ def train(
     def update_critic() -> dict[str, torch.Tensor]:
         real = expand(data[parallel.mine(torch.randint(len(data), (batch,), device=device))])
         with torch.no_grad(), mixed:
-            fake = generator(noise()).float()
+            fake = generator(noise()).to(real.dtype)
         with mixed:
-            wasserstein = (critic(real).float().sum() - critic(fake).float().sum()) / batch
+            wasserstein = (critic(real).sum(dtype=real.dtype) - critic(fake).sum(dtype=real.dtype)) / batch
         loss = -wasserstein
         if not clipping:
             share = parallel.mine(torch.rand(batch, 1, 1, device=device))
@@ -274,7 +274,7 @@ def train(
 
     def update_generator() -> dict[str, torch.Tensor]:
         with frozen(critic), mixed:
-            loss = -critic(generator(noise())).float().sum() / batch
+            loss = -critic(generator(noise())).sum(dtype=torch.get_default_dtype()) / batch
         generator_step.zero_grad()
         loss.backward()
         (loss,) = parallel.sum_gradients(generator, loss)

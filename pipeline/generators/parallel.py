@@ -33,13 +33,13 @@ def sum_gradients(network: nn.Module, *figures: torch.Tensor) -> tuple[torch.Ten
 
     Losses are sums over the process's rows, divided by the size of the whole batch, so that a sum of them is the mean.
     """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in weights:  # nothing of the batch reached it, here or at all
+        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
     if size() == 1:
         return figures
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
     parts = [*(weight.grad for weight in weights), *(figure.detach() for figure in figures)]
-    message = torch.cat([part.float().flatten() for part in parts])
+    message = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(message)
     sums = message.split([part.numel() for part in parts])
     for weight, total in zip(weights, sums, strict=False):
@@ -62,14 +62,16 @@ def largest(value: int) -> int:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Inside the block, a process has random numbers of its own; after it, all go on with those that they share."""
+def apart(device: torch.device) -> Iterator[None]:
+    """Inside the block, a process has random numbers of its own; after it, all go on with those that they share.
+
+    Its own begin with what they share on the device, which draws since the last block have made another.
+    """
     if size() == 1:
         yield
         return
-    seed = int(torch.randint(2**40, ())) * size() + rank()
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(torch.randint(2**40, (), device=device)) * size() + rank())
         yield
 
 
@@ -79,7 +81,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if size() == 1 or not self.training:
             return super().forward(x_BCHW)
-        x = x_BCHW.float()
+        x = x_BCHW.to(self.weight.dtype)  # autocast hands it bfloat16
         dims, shape = (0, 2, 3), (1, -1, 1, 1)
         n = total(x.new_tensor(x.numel() // x.shape[1]))
         mean = total(x.sum(dims)) / n

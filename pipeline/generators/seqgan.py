@@ -344,7 +344,7 @@ def _play(generator, critic, data, chances_EE, batch: int, settings: Settings, s
             elements, counts, _ = generator(sizes, uniform_BS2=parallel.mine(uniform))
         fake = _reduced(dense(sizes, elements, counts, data.shape[1]))
         real = parallel.mine(data[torch.randint(len(data), (batch,), device=data.device)])
-        with parallel.apart():  # of the masks of dropout
+        with parallel.apart(data.device):  # of the masks of dropout
             score_real, score_fake = critic(torch.cat([real, fake])).split(len(real))
         loss = (F.softplus(-score_real).sum() + F.softplus(score_fake).sum()) / batch
         loss, difference = _step(state["critic_step"], critic, loss, (score_real.sum() - score_fake.sum()) / batch)

@@ -9,10 +9,11 @@ import torch
 
 from pipeline.composition import COUNTS, ELEMENTS, concatenate
 from pipeline.encoding import read_vocabulary
-from pipeline.generators import load
+from pipeline.generators import load, parallel
 from pipeline.generators.checkpoints import Progress
 from pipeline.tables import Table, column, write
 from pipeline.training.data import fingerprint, training_tensors
+from pipeline.training.launch import launch, number_of
 from pipeline.training.settings import pick_device, settings_of
 from pipeline.weights import write_weights
 
@@ -46,8 +47,10 @@ def train(
     device: str,
     threads: int,
     provenance: dict,
+    processes: int | str = 1,
+    nodes: int = 1,
 ) -> None:
-    """Train the generator of that name.
+    """Train the generator of that name, in one process or in several that share each batch.
 
     Args:
         generator: Module in ``pipeline.generators``.
@@ -61,24 +64,75 @@ def train(
             same, and has nothing left to train if it was the last.
         seed: Campaign seed.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads.
+        threads: CPU threads of all processes of a node.
         provenance: Stored in the tables and with the weights.
+        processes: On each node, see :func:`pipeline.training.launch.number_of`. The result is that of one process but
+            for the order of sums (and, of the sequence GAN, for the critic's dropout).
+        nodes: Of a Slurm job.
 
     Raises:
         ValueError: An unknown preset or setting, no training data, or training diverged.
     """
+    where = pick_device(device)
+    together = number_of(processes, where)
+    if together * nodes > 1 and not getattr(load(generator), "DATA_PARALLEL", False):
+        print(f"{generator} trains in one process: training.processes and training.nodes are left out", file=sys.stderr)
+        together = nodes = 1
+    arguments = {
+        "generator": generator,
+        "preset": preset,
+        "overrides": overrides,
+        "tensors_path": tensors_path,
+        "vocabulary_path": vocabulary_path,
+        "split_path": split_path,
+        "generator_path": generator_path,
+        "history_path": history_path,
+        "epoch_samples_path": epoch_samples_path,
+        "checkpoints": checkpoints,
+        "seed": seed,
+        "device": where,
+        "threads": max(1, threads // together),
+        "provenance": provenance,
+    }
+    if together * nodes > 1:
+        launch(arguments, Path(checkpoints), together, nodes)
+    else:
+        train_here(**arguments)
+
+
+def train_here(
+    *,
+    generator: str,
+    preset: str,
+    overrides: dict,
+    tensors_path: str,
+    vocabulary_path: str,
+    split_path: str,
+    generator_path: str,
+    history_path: str,
+    epoch_samples_path: str,
+    checkpoints: str,
+    seed: int,
+    device: str,
+    threads: int,
+    provenance: dict,
+) -> None:
+    """Train in this process, alone or with the others that torchrun started; see :func:`train`."""
     torch.set_num_threads(threads)
     module = load(generator)
     settings = settings_of(module, preset, overrides)
-    where = pick_device(device)
     tensors = training_tensors(tensors_path, split_path)
-    print(f"{generator} ({preset}): {len(next(iter(tensors.values())))} examples on {where}", file=sys.stderr)
+    if parallel.rank() == 0:
+        on = device if parallel.size() == 1 else f"{parallel.size()} times {device}"
+        print(f"{generator} ({preset}): {len(next(iter(tensors.values())))} examples on {on}", file=sys.stderr)
     own = fingerprint(provenance["code"], settings, seed, tensors_path, vocabulary_path, split_path)
     progress = Progress(Path(checkpoints), own, seed, SAMPLES_PER_EPOCH)
     vocabulary = read_vocabulary(vocabulary_path)
     weights = module.train(
-        tensors, vocabulary=vocabulary, settings=settings, seed=seed, device=where, progress=progress
+        tensors, vocabulary=vocabulary, settings=settings, seed=seed, device=device, progress=progress
     )
+    if parallel.rank() > 0:
+        return
     names = list(dict.fromkeys(name for row in progress.history for name in row if name != "epoch"))
     history = {name: [row.get(name) for row in progress.history] for name in ("epoch", *names)}
     write(history_path, history_table(names), history, provenance)

@@ -1,3 +1,9 @@
+TRAINING_PROCESSES = 1 if config["training"]["processes"] == "auto" else config["training"]["processes"]
+# The plugin starts a job that names `mpi` without srun; the stage calls srun, once a node.
+NODES = config["training"]["nodes"]
+TRAINING_NODES = {"nodes": NODES, "tasks": NODES, "mpi": "srun"} if NODES > 1 else {}
+
+
 rule train:
     input:
         tensors=rules.encode.output.tensors,
@@ -11,15 +17,18 @@ rule train:
         f"{LOGS}/training.log",
     conda:
         "../envs/kimberlite.yaml"
-    threads: config["training"]["threads"]
+    threads: config["training"]["threads"] * TRAINING_PROCESSES
     resources:
         **needs(8000, config["training"]["runtime"], gpu=True),
+        **TRAINING_NODES,
     params:
         code=source_digest("pipeline.training.stage", GENERATOR),
         generator=config["generator"],
         settings={key: config["training"][key] for key in ("preset", "settings")},
         seed=SEED,
         device=config["training"]["device"],
+        processes=config["training"]["processes"],
+        nodes=config["training"]["nodes"],
         checkpoints=f"{RESULTS}/training/checkpoints/generator",
     script:
         "../scripts/training.py"

@@ -12,5 +12,7 @@ with door(snakemake, "tensors", "split") as provenance:
         seed=snakemake.params.seed,
         device=snakemake.params.device,
         threads=snakemake.threads,
+        processes=snakemake.params.processes,
+        nodes=snakemake.params.nodes,
         provenance=provenance,
     )
