@@ -5,7 +5,19 @@ import importlib
 import json
 import warnings
 
-NAMES = ("filter", "mixed_valence", "features", "screening", "hull", "novelty", "parsing", "cifs", "scale")
+NAMES = (
+    "filter",
+    "mixed_valence",
+    "features",
+    "screening",
+    "hull",
+    "novelty",
+    "parsing",
+    "cifs",
+    "scale",
+    "training",
+    "sampling",
+)
 
 
 def main() -> None:

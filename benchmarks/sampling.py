@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import plain_loop
+from benchmarks import plain_loop, plain_sequence
 from benchmarks.compare import compare
 from benchmarks.training import CORES, DEVICE, bounds, box, peak
 from pipeline.composition import Compositions
-from pipeline.generators import matgan
+from pipeline.generators import matgan, seqgan
 
 
 def measure(quick: bool) -> dict:
@@ -44,12 +44,34 @@ def measure(quick: bool) -> dict:
 
         ours()
         figures = compare(ours, reference, n * CORES, difference)
+        figures["sequence"] = sequence(pool, n)
     torch.set_num_threads(1)
     with FlopCounterMode(display=False) as counter:
         plain_loop.sample(network, vocabulary, settings.threshold, 100, 0, DEVICE)
     flops = counter.get_total_flops() / 100
     drawn = bounds(lambda: matgan.draw(weights, vocabulary, settings, 1000, 0, DEVICE))
     return {**figures, **peak(flops * figures["ours_per_s"] / CORES), "bounds": drawn}
+
+
+def sequence(pool: ProcessPoolExecutor, n: int) -> dict:
+    """The same of the sequence GAN, untrained; its draws are other ones, so that none are compared."""
+    counts_NE, vocabulary = box(3000)
+    settings = seqgan.PRESETS["default"]
+    torch.manual_seed(0)
+    network = plain_sequence.Generator(vocabulary, settings.width)
+    network.set_frequencies(torch.from_numpy(counts_NE))
+    block = (matgan.weights_of(network), vocabulary, settings, n)
+    network.to(DEVICE)
+
+    def ours() -> list:
+        drawn = [pool.submit(seqgan.draw, *block, seed, DEVICE) for seed in range(CORES)]
+        return [each.result() for each in drawn]
+
+    def reference() -> list:
+        return [plain_sequence.sample(network, vocabulary, settings.temperature, n, seed) for seed in range(CORES)]
+
+    ours()
+    return compare(ours, reference, n * CORES, lambda mine, theirs: (0, 0.0)) | {"compared": 0}
 
 
 def said_by_noise(n_elements: int, settings: matgan.Settings) -> plain_loop.Generator:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import plain_loop
+from benchmarks import plain_loop, plain_sequence
 from benchmarks.compare import compare, timed
 from benchmarks.formulas import embedded
-from pipeline.generators import matgan
+from pipeline.generators import matgan, seqgan
 from pipeline.generators.checkpoints import Progress
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,7 +48,29 @@ def measure(quick: bool) -> dict:
     ours(few), reference(few)
     figures = compare(ours, reference, n, difference)
     done = figures["ours_per_s"] * operations(len(vocabulary), settings)
-    return {**figures, **peak(done), "bounds": bounds(lambda: ours(few))}
+    told = {**figures, **peak(done), "bounds": bounds(lambda: ours(few))}
+    return {**told, "sequence_likelihood": sequence(2000 if quick else 20000)}
+
+
+def sequence(n: int) -> dict:
+    """The same of an epoch of likelihood of the sequence GAN; the difference is the loss's, of other substitutions."""
+    settings = dataclasses.replace(seqgan.PRESETS["default"], likelihood_epochs=1, adversarial_epochs=0)
+    counts_NE, vocabulary = box(n)
+
+    def ours() -> float:
+        progress = Progress(None, "", 1)
+        chosen = {"vocabulary": vocabulary, "settings": settings, "seed": 1, "device": DEVICE, "progress": progress}
+        with redirect_stderr(io.StringIO()):
+            seqgan.train({"counts": counts_NE}, **chosen)
+        return progress.history[-1]["negative_log_likelihood"]
+
+    ours()
+    return compare(
+        ours,
+        lambda: plain_sequence.train(counts_NE, vocabulary, settings, 1, DEVICE)[1],
+        n,
+        lambda mine, theirs: (0, abs(mine - theirs) / theirs),
+    )
 
 
 def operations(n_elements: int, settings: matgan.Settings) -> float:

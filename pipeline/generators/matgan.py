@@ -7,6 +7,7 @@ Legend of suffixes: B batch, C channels, E elements of the vocabulary, K counts 
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -156,9 +157,11 @@ class FirstConvolution(nn.Conv2d):
     def forward(self, x_B1EK: torch.Tensor) -> torch.Tensor:
         if x_B1EK.is_cuda:
             return super().forward(x_B1EK)
-        windows_BLW = F.unfold(x_B1EK, self.kernel_size, padding=self.padding, stride=self.stride).transpose(1, 2)
-        size = [-(-length // step) for length, step in zip(x_B1EK.shape[2:], self.stride, strict=True)]
-        return F.linear(windows_BLW, self.weight.flatten(1), self.bias).transpose(1, 2).unflatten(2, size)
+        (pad, _), (down, across) = self.padding, self.stride
+        rows, columns = (-(-length // step) for length, step in zip(x_B1EK.shape[2:], self.stride, strict=True))
+        padded = F.pad(x_B1EK.squeeze(1), (pad, pad, pad, pad))
+        windows = [padded[:, i:, j:][:, ::down, ::across][:, :rows, :columns] for i, j in _cells(self.weight)]
+        return F.linear(torch.stack(windows, -1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class LastConvolution(nn.ConvTranspose2d):
@@ -178,13 +181,22 @@ def _transposed(x_BCEK: torch.Tensor, weight: torch.Tensor, stride: tuple[int, i
     """A transposed convolution without bias, to a picture of that size."""
     kernel = weight.shape[-1]
     if weight.shape[1] == 1 and not x_BCEK.is_cuda:
-        windows_BWL = (x_BCEK.flatten(2).transpose(1, 2) @ weight.flatten(1)).transpose(1, 2)
-        return F.fold(windows_BWL, size, kernel, padding=kernel // 2, stride=stride)
+        pad, (rows, columns), (down, across) = kernel // 2, x_BCEK.shape[2:], stride
+        windows = x_BCEK.permute(0, 2, 3, 1) @ weight.flatten(1)
+        padded = windows.new_zeros(len(windows), (rows - 1) * down + kernel, (columns - 1) * across + kernel)
+        for place, (i, j) in enumerate(_cells(weight)):
+            padded[:, i:, j:][:, ::down, ::across][:, :rows, :columns] += windows[..., place]
+        padded = F.pad(padded, (0, size[1] + 2 * pad - padded.shape[2], 0, size[0] + 2 * pad - padded.shape[1]))
+        return padded[:, None, pad : pad + size[0], pad : pad + size[1]]
     least = [
         (length - 1) * step + kernel - 2 * (kernel // 2) for length, step in zip(x_BCEK.shape[2:], stride, strict=True)
     ]
     extra = [wanted - length for wanted, length in zip(size, least, strict=True)]
     return F.conv_transpose2d(x_BCEK, weight, None, stride, kernel // 2, extra)
+
+
+def _cells(weight: torch.Tensor) -> list[tuple[int, int]]:
+    return list(product(*map(range, weight.shape[2:])))
 
 
 def _shapes(n_elements: int, layers) -> list[tuple[int, int]]:
