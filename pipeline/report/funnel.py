@@ -22,6 +22,8 @@ REASONS = {
     "not_balanced": "charges balance only against electronegativity",
     "not_neutral": "no oxidation states sum to zero",
     "unknown_element": "element without oxidation states",
+    "unknown_electronegativity": "element without electronegativity",
+    "too_large_for_smact": "balanced, but too large for SMACT's mixed valence",
     "formula_of_an_earlier_source": "another source, first in precedence, has the formula",
     "known": "formula is in the database",
     "excluded_elements": "excluded element",
