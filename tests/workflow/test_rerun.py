@@ -55,6 +55,10 @@ def test_a_new_column_in_a_screening_table_trains_nothing(campaign):
         assert campaign.planned() == AFTER_SELECTION
 
 
+def test_more_processes_train_nothing_anew(campaign):
+    assert campaign.planned(overlay=campaign.overlay("processes.yaml", training={"processes": 2, "threads": 2})) == set()
+
+
 def test_another_generator_trains_nothing(campaign):
     module = campaign.folder / "pipeline" / "generators" / "cubicgan.py"
     module.write_text('"""Another generator."""\n\nPRESETS = {}\n')

@@ -27,8 +27,6 @@ rule train:
         settings={key: config["training"][key] for key in ("preset", "settings")},
         seed=SEED,
         device=config["training"]["device"],
-        processes=config["training"]["processes"],
-        nodes=config["training"]["nodes"],
         checkpoints=f"{RESULTS}/training/checkpoints/generator",
     script:
         "../scripts/training.py"

@@ -12,7 +12,8 @@ with door(snakemake, "tensors", "split") as provenance:
         seed=snakemake.params.seed,
         device=snakemake.params.device,
         threads=snakemake.threads,
-        processes=snakemake.params.processes,
-        nodes=snakemake.params.nodes,
+        # Not by params: another number of processes is no reason to train anew.
+        processes=snakemake.config["training"]["processes"],
+        nodes=snakemake.config["training"]["nodes"],
         provenance=provenance,
     )
