@@ -51,8 +51,9 @@ def _line(error: jsonschema.ValidationError) -> str:
         case "enum" if "propertyNames" in error.absolute_schema_path:  # a key that another kind has
             return f"config: key '{error.instance}' has no meaning at {place}; known are {', '.join(allowed)}"
         case "anyOf":
-            names = " or ".join(f"'{name}'" for choice in allowed for name in choice.get("required", ()))
-            return f"config: key {names} is missing at {place}; see config/README.md"
+            if names := " or ".join(f"'{name}'" for choice in allowed for name in choice.get("required", ())):
+                return f"config: key {names} is missing at {place}; see config/README.md"
+            return f"config: {place} is {error.instance!r}; write {' or '.join(map(_choice, allowed))}"
         case "enum":
             return f"config: {place} is {error.instance!r}; write one of {', '.join(map(str, allowed))}"
         case "type":
@@ -66,3 +67,11 @@ def _line(error: jsonschema.ValidationError) -> str:
         case "pattern":
             return f"config: {place} is {error.instance!r}; it must match {allowed}"
     return f"config: {place} is {error.instance!r}: {error.message}"
+
+
+def _choice(schema: dict) -> str:
+    """What a schema of a constant or of a type allows, in words."""
+    if "const" in schema:
+        return repr(schema["const"])
+    article = "an" if schema["type"][0] in "aeiou" else "a"
+    return f"{article} {schema['type']}" + (f" of at least {schema['minimum']}" if "minimum" in schema else "")

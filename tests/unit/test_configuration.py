@@ -89,6 +89,14 @@ def test_overlays_are_valid(path):
         ("database.cleaning.keep_lowest_energy", "yes", "keep_lowest_energy is 'yes'; write a value of type boolean"),
         ("database.cleaning.drop_elements", "He", "drop_elements is 'He'; write a value of type array"),
         ("database.cleaning.drop_elements", [1], "drop_elements.0 is 1; write a value of type string"),
+        *(
+            (
+                "training.processes",
+                value,
+                f"training.processes is {value!r}; write 'auto' or an integer of at least 1",
+            )
+            for value in ("many", 1.5, None, True, [])
+        ),
         ("generator", "gan", "generator is 'gan'; write one of seqgan, matgan, crystalgan"),
         ("campaign", "../up", "campaign is '../up'; it must match"),
         ("campaign", "", "campaign is ''; it must match"),
