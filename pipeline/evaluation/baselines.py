@@ -20,6 +20,7 @@ LONGEST = 8
 PER_ELEMENT = 1 << 16  # tokens of one element, by count
 END = 0
 TRIES = 1 << 17
+ROUNDS_IN_VAIN = 20
 
 
 def random(training: Compositions, n: int, seed: int) -> Compositions:
@@ -33,15 +34,16 @@ def enumeration(training: Compositions, n: int, seed: int) -> Compositions:
     """Charge-neutral, balanced formulas that SMACT would enumerate, each as likely as any other of as many elements.
 
     Elements of the training set and counts of 1 to 8 are drawn evenly, reduced formulas with a common divisor left out,
-    and what SMACT rejects (ICSD24 medium, no alloys) is drawn anew; the number of elements is drawn as in training.
+    and what SMACT rejects (ICSD24 medium, no alloys) is drawn anew; the number of elements is drawn as in training. A
+    number of elements of which nothing passes is left out, so that there may be fewer draws, or none.
     """
     rng = np.random.default_rng([seed, 2])
     vocabulary = np.unique(training.elements)
     wanted = np.bincount(rng.choice(training.n_elements, n), minlength=9)
     found = []
     for k in np.flatnonzero(wanted):
-        left = int(wanted[k])
-        while left:
+        left, in_vain = int(wanted[k]), 0
+        while left and in_vain < ROUNDS_IN_VAIN:
             elements = vocabulary[rng.integers(len(vocabulary), size=(TRIES, k))]
             counts = rng.integers(1, BOX + 1, (TRIES, k))
             once = (np.diff(np.sort(elements, axis=1), axis=1) > 0).all(axis=1)
@@ -52,6 +54,7 @@ def enumeration(training: Compositions, n: int, seed: int) -> Compositions:
             drawn = drawn.take(np.flatnonzero(assess(drawn, NEUTRAL).smact_valid)[:left])
             found.append(drawn)
             left -= len(drawn)
+            in_vain = 0 if len(drawn) else in_vain + 1
     return concatenate(found)
 
 

@@ -13,6 +13,7 @@ from pipeline.evaluation.metrics import (
     distances,
     rarefaction,
     rarefaction_error,
+    ratio,
     rediscovery,
     roc_auc,
     share,
@@ -32,6 +33,7 @@ SETTINGS = {
 FEWEST_DRAWS = 1000
 DISTANCE_RESAMPLES = 20
 LIKELIHOOD_ROWS = 50_000
+RANDOM_ROWS = 200_000  # at least so many random formulas, so that they do not decide how well a ratio is known
 _STEPS = (1, 2, 5)
 
 
@@ -67,24 +69,26 @@ def evaluate(drawn: FormulaSet, known: Known, seed: int) -> dict:
     novel = ~drawn.formulas.contained_in(known.training)
     fits = drawn.formulas.largest_count() <= BOX
     n_novel = int(novel.sum())
-    every = np.ones(len(drawn), dtype=np.int64)
     return {
         "draws": n,
         "distinct": len(drawn),
         "uniqueness": _uniqueness(drawn, sizes),
-        "novelty": {name: share(weight @ novel, weight.sum(), rng) for name, weight in _ways(drawn).items()},
-        "fits_box": {name: share(weight @ fits, weight.sum(), rng) for name, weight in _ways(drawn).items()},
+        "novelty": {name: share(weight @ novel, weight.sum()) for name, weight in _ways(drawn).items()},
+        "fits_box": {name: share(weight @ fits, weight.sum()) for name, weight in _ways(drawn).items()},
         "validity": _validity(drawn, known.training, rng),
         "distances": distances(drawn, known.training, rng, DISTANCE_RESAMPLES),
         "rediscovery": {
             kind: {
-                **rediscovery(drawn, formulas, sizes, rng),
-                "per_novel_formula": share(int(drawn.formulas.contained_in(formulas).sum()), n_novel, rng),
+                **rediscovery(drawn, formulas, sizes),
+                "per_novel_formula": share(int(drawn.formulas.contained_in(formulas).sum()), n_novel),
             }
             for kind, formulas in known.held_out.items()
             if len(formulas)
         },
-        "likelihood": _likelihood(FormulaSet(drawn.formulas, every), known.training, rng),
+        "likelihood": {
+            "training": _likelihood(known.training, known.training, np.random.default_rng([seed, 1])),
+            "generated": _likelihood(drawn.formulas, known.training, rng),
+        },
     }
 
 
@@ -127,36 +131,34 @@ def _validity(drawn: FormulaSet, training: Compositions, rng: np.random.Generato
     """Pass rates beside the training set's and those of random formulas with the set's own counts."""
     frequency = element_frequency(training)
     drawable = drawn.take(drawn.formulas.n_elements <= np.count_nonzero(frequency))
-    random = matched_random(drawable.formulas, frequency, int(rng.integers(1 << 62)))
+    again = np.tile(np.arange(len(drawable)), max(1, -(-RANDOM_ROWS // max(len(drawable), 1))))
+    random = matched_random(drawable.formulas.take(again), frequency, int(rng.integers(1 << 62)))
     result = {}
     for name, rules in SETTINGS.items():
         passed, passed_random = (assess(each, rules).smact_valid for each in (drawn.formulas, random))
         of_training = float(assess(training, rules).smact_valid.mean())
         result[name] = {"training": of_training}
         for way, weight in _ways(drawn).items():
-            rate = share(weight @ passed, weight.sum(), rng)
-            rate_random = share(_ways(drawable)[way] @ passed_random, _ways(drawable)[way].sum(), rng)
+            rate, weight_random = share(weight @ passed, weight.sum()), _ways(drawable)[way][again]
+            rate_random = share(weight_random @ passed_random, weight_random.sum())
             result[name][way] = {
                 **rate,
                 "random": rate_random["value"],
-                "enrichment": rate["value"] / rate_random["value"] if rate_random["value"] else None,
+                "enrichment": ratio(rate, rate_random),
                 "of_training": rate["value"] / of_training if of_training else None,
             }
     return result
 
 
-def _likelihood(drawn: FormulaSet, training: Compositions, rng: np.random.Generator) -> dict:
+def _likelihood(formulas: Compositions, training: Compositions, rng: np.random.Generator) -> dict:
     """How well scores tell formulas from random ones with the same counts, as areas under ROC curves."""
     frequency = element_frequency(training)
-    result = {}
-    for name, formulas in (("training", training), ("generated", drawn.formulas)):
-        formulas = formulas.take(formulas.n_elements <= np.count_nonzero(frequency))
-        if len(formulas) > LIKELIHOOD_ROWS:
-            formulas = formulas.take(np.sort(rng.choice(len(formulas), LIKELIHOOD_ROWS, replace=False)))
-        random = matched_random(formulas, frequency, int(rng.integers(1 << 62)))
-        pairs = {"likelihood": (likelihood(formulas), likelihood(random))} | {
-            setting: tuple(assess(each, rules).smact_valid for each in (formulas, random))
-            for setting, rules in SETTINGS.items()
-        }
-        result[name] = {setting: roc_auc(*pair, rng, RESAMPLES // 4) for setting, pair in pairs.items()}
-    return result
+    formulas = formulas.take(formulas.n_elements <= np.count_nonzero(frequency))
+    if len(formulas) > LIKELIHOOD_ROWS:
+        formulas = formulas.take(np.sort(rng.choice(len(formulas), LIKELIHOOD_ROWS, replace=False)))
+    random = matched_random(formulas, frequency, int(rng.integers(1 << 62)))
+    pairs = {"likelihood": (likelihood(formulas), likelihood(random))} | {
+        setting: tuple(assess(each, rules).smact_valid for each in (formulas, random))
+        for setting, rules in SETTINGS.items()
+    }
+    return {setting: roc_auc(*pair, rng, RESAMPLES // 4) for setting, pair in pairs.items()}

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
 from pipeline.composition import SYMBOLS, Compositions
 
 BOX = 8  # most atoms of an element that MatGAN's one-hot matrix says
 RESAMPLES = 200
 INTERVAL = (2.5, 97.5)
+Z = 1.959964  # standard deviations that hold 95 %
+FLOORS = 3
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class FormulaSet:
 
     @classmethod
     def of(cls, drawn: Compositions, n_drawn: np.ndarray | None = None, sizes: range = range(2, 9)) -> "FormulaSet":
-        """The distinct formulas among all that were drawn, of a number of elements in ``sizes``."""
+        """The distinct formulas among all that were drawn, of a number of elements in ``sizes``, ordered by hash."""
         repeats = np.ones(len(drawn), dtype=np.int64) if n_drawn is None else np.asarray(n_drawn, dtype=np.int64)
         kept = np.isin(drawn.n_elements, sizes)
         drawn, repeats = drawn.take(kept).reduced(), repeats[kept]
         first, inverse = drawn.unique()
-        return cls(drawn.take(first), np.bincount(inverse, repeats, len(first)).astype(np.int64))
+        formulas, n_drawn = drawn.take(first), np.bincount(inverse, repeats, len(first)).astype(np.int64)
+        order = np.argsort(formulas.hashes(), kind="stable")  # whatever the order of the draws, the same figures
+        return cls(formulas.take(order), n_drawn[order])
 
     def __len__(self) -> int:
         return len(self.formulas)
@@ -66,12 +69,15 @@ def rarefaction(n_drawn: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
 
 def _log_missed(total: int, times: np.ndarray, size: int) -> np.ndarray:
-    """Logarithm of the chance that none of ``size`` of ``total`` draws is one of ``times``; -inf where one must be."""
-    left = total - times
-    possible = left >= size
-    left = np.where(possible, left, size)
-    logarithm = gammaln(left + 1) - gammaln(left - size + 1) - gammaln(total + 1) + gammaln(total - size + 1)
-    return np.where(possible, np.minimum(logarithm, 0), -np.inf)
+    """Logarithm of the chance that none of ``size`` of ``total`` draws is one of ``times``; -inf where one must be.
+
+    The first of them is missed with probability 1 - size / total, the next with 1 - size / (total - 1), and so on: a
+    sum of small logarithms, where the difference of factorials' logarithms has no digits left.
+    """
+    before = np.arange(min(int(times.max(initial=0)), total - size))
+    logarithm = np.concatenate([[0.0], np.cumsum(np.log1p(-size / (total - before)))])
+    possible = times <= total - size
+    return np.where(possible, logarithm[np.where(possible, times, 0)], -np.inf)
 
 
 def rarefaction_error(n_drawn: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
@@ -92,16 +98,29 @@ def rarefaction_error(n_drawn: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     return np.array(errors)
 
 
-def share(hits: float, total: float, rng: np.random.Generator) -> dict:
-    """A share with its bootstrap interval; null of nothing.
+def share(hits: float, total: float) -> dict:
+    """A share with its interval (Wilson 1927, doi:10.1080/01621459.1927.10502953), which holds of few and of none too.
 
-    Whole rows drawn with replacement have a number of hits that is binomial, so it is drawn at once.
+    Returns:
+        ``value``, ``low``, ``high`` and ``of``, the total; the first three null of nothing.
     """
     if not total:
         return {"value": None, "low": None, "high": None, "of": 0}
-    value = float(hits) / float(total)
-    low, high = np.percentile(rng.binomial(int(total), value, RESAMPLES) / total, INTERVAL)
-    return {"value": value, "low": float(low), "high": float(high), "of": int(total)}
+    value, n = float(hits) / float(total), float(total)
+    middle, weight = value + Z**2 / (2 * n), 1 + Z**2 / n
+    half = Z * np.sqrt(value * (1 - value) / n + (Z / (2 * n)) ** 2)
+    low, high = max(0.0, (middle - half) / weight), min(1.0, (middle + half) / weight)
+    return {"value": value, "low": min(float(low), value), "high": max(float(high), value), "of": int(total)}
+
+
+def ratio(one: dict, other: dict) -> dict:
+    """Ratio of two shares with its interval, from the variance of its logarithm; null where one is 0 or null."""
+    if not one["value"] or not other["value"]:
+        return {"value": None, "low": None, "high": None}
+    value = one["value"] / other["value"]
+    variance = sum((1 - each["value"]) / (each["value"] * each["of"]) for each in (one, other))
+    spread = np.exp(Z * np.sqrt(variance))
+    return {"value": value, "low": float(value / spread), "high": float(value * spread)}
 
 
 def marginals(formulas: Compositions, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -134,7 +153,9 @@ def distances(generated: FormulaSet, training: Compositions, rng: np.random.Gene
 
     Returns:
         Name to value with its interval, 1.96 standard deviations of what bootstrap samples give either way: formulas
-        are drawn anew by Poisson weights, which holds as long as no single one makes up much of the draws.
+        are drawn anew by Poisson weights, which holds as long as no single one makes up much of the draws. Chance alone
+        keeps few draws apart from what they are drawn from: ``floor`` is the distance of as many draws from the
+        training set itself.
     """
     target = marginals(training, np.ones(len(training)))
     value = _distance(marginals(generated.formulas, generated.n_drawn.astype(float)), target)
@@ -142,11 +163,14 @@ def distances(generated: FormulaSet, training: Compositions, rng: np.random.Gene
         _distance(marginals(generated.formulas, rng.poisson(generated.n_drawn).astype(float)), target)
         for _ in range(resamples)
     ]
+    n, even = int(generated.n_drawn.sum()), np.full(len(training), 1 / len(training))
+    floors = [_distance(marginals(training, rng.multinomial(n, even).astype(float)), target) for _ in range(FLOORS)]
     result = {}
     for name in target:
-        spread = 1.96 * float(np.std([each[name] for each in drawn_anew]))
+        spread = Z * float(np.std([each[name] for each in drawn_anew]))
         low, high = max(value[name] - spread, 0.0), min(value[name] + spread, 1.0)
-        result[name] = {"value": value[name], "low": low, "high": high}
+        floor = float(np.mean([each[name] for each in floors]))
+        result[name] = {"value": value[name], "low": low, "high": high, "floor": floor}
     return result
 
 
@@ -158,8 +182,10 @@ def roc_auc(positive: np.ndarray, negative: np.ndarray, rng: np.random.Generator
     """Chance that a positive scores above a negative, ties as one half; with its bootstrap interval.
 
     Args:
-        positive, negative: Scores, or booleans; -inf is a score.
+        positive, negative: Scores, or booleans; -inf is a score. Null where there are none.
     """
+    if not len(positive) or not len(negative):
+        return {"value": None, "low": None, "high": None}
     values, place = np.unique(np.concatenate([positive, negative]).astype(float), return_inverse=True)
 
     def area(weight_positive: np.ndarray, weight_negative: np.ndarray) -> float:
@@ -177,7 +203,7 @@ def roc_auc(positive: np.ndarray, negative: np.ndarray, rng: np.random.Generator
     }
 
 
-def rediscovery(generated: FormulaSet, held_out: Compositions, sizes: Sequence[int], rng: np.random.Generator) -> dict:
+def rediscovery(generated: FormulaSet, held_out: Compositions, sizes: Sequence[int]) -> dict:
     """Share of held-out formulas among the draws, over the number of draws.
 
     Args:
@@ -197,7 +223,7 @@ def rediscovery(generated: FormulaSet, held_out: Compositions, sizes: Sequence[i
         expected = float(formulas @ -np.expm1(_log_missed(total, times, size)))
         curve.append({"draws": int(size), "share": expected / len(held_out)})
     return {
-        "share": share(int(found.sum()), len(held_out), rng),
+        "share": share(int(found.sum()), len(held_out)),
         "ceiling": float((held_out.largest_count() <= BOX).mean()),
         "curve": curve,
     }

@@ -16,6 +16,7 @@ NAMES = {
     "substitution": "substitution",
 }
 KINDS = {"formula": "formulas held out at random", "chemical_system": "chemical systems held out whole"}
+PER = "per_novel_formula"
 DISTANCES = {
     "elements": "elements",
     "n_elements": "number of elements",
@@ -28,10 +29,10 @@ def render(figures: Mapping[str, dict], about: Mapping[str, str]) -> str:
     """The page of the figures by set, as :func:`pipeline.evaluation.evaluate.evaluate` makes them.
 
     Args:
-        figures: Name of a set to its figures.
-        about: What stands above them, name to text.
+        figures: Name of a set to its figures: ``samples`` or ``generated``, and baselines.
+        about: What stands above them, name to text; ``set`` is the title of ``generated``.
     """
-    titles = {name: NAMES.get(name, name) for name in figures}
+    titles = {name: NAMES.get(name, about.get("set", name)) for name in figures}
     sections = [
         ("Summary", page.paragraph(*_summary(figures, titles)) + _overview(figures, titles)),
         ("Uniqueness and novelty", _uniqueness(figures, titles)),
@@ -39,9 +40,10 @@ def render(figures: Mapping[str, dict], about: Mapping[str, str]) -> str:
         ("Distance to the training set", _distances(figures, titles)),
         ("Rediscovery", _rediscovery(figures, titles)),
         ("Oxidation-state likelihood", _likelihood(figures, titles)),
-        ("About", page.facts(list(about.items()))),
+        ("About", page.facts([(name, escape(str(value))) for name, value in about.items()])),
     ]
-    return page.render("Evaluation of generated formulas", "; ".join(map(str, about.values())), sections)
+    subtitle = "; ".join(f"{name}: {value}" for name, value in list(about.items())[:3])
+    return page.render("Evaluation of generated formulas", subtitle, sections)
 
 
 def _summary(figures: Mapping[str, dict], titles: Mapping[str, str]) -> list[str]:
@@ -50,38 +52,42 @@ def _summary(figures: Mapping[str, dict], titles: Mapping[str, str]) -> list[str
         "All formulas are reduced, have 2 to 8 elements, and intervals are of 95 %. No figure means much alone: each "
         "stands beside cheap ways to make formulas, drawn as often."
     ]
-    if "ngram" not in figures:
-        return told
-    for name, result in figures.items():
-        if name in NAMES and name != "samples":
-            continue
-        lost = [
-            word
-            for word, value, better in _comparisons()
-            if (mine := value(result)) is not None
-            and (its := value(figures["ngram"])) is not None
-            and (mine < its if better > 0 else mine > its)
-        ]
-        verdict = f"does worse than the trigram in {', '.join(lost)}" if lost else "does better than the trigram in all"
-        told.append(f"<b>{escape(titles[name])}</b> {verdict}.")
+    name = next(iter(figures))
+    for other in ("ngram", "substitution"):
+        if other in figures and other != name:
+            words = _compared(figures[name], figures[other])
+            told.append(f"<b>{escape(titles[name])}</b> beside {escape(titles[other])}: {words}.")
     return told
 
 
-def _comparisons() -> list[tuple[str, Callable[[dict], float | None], int]]:
-    """What sets are compared by: a name, the figure, and 1 where more is better, -1 where less is."""
-    return [
-        ("uniqueness", lambda result: result["uniqueness"]["value"], 1),
-        ("validity (ICSD24 medium, no alloys)", lambda result: _strict(result)["value"], 1),
-        ("distance between elements", lambda result: result["distances"]["elements"]["value"], -1),
-        *(
-            (
-                f"rediscovery of {words}",
-                lambda result, kind=kind: result["rediscovery"].get(kind, {}).get("share", {}).get("value"),
-                1,
-            )
-            for kind, words in KINDS.items()
-        ),
+def _compared(mine: dict, other: dict) -> str:
+    """In what a set does better or worse than another, and in what their intervals overlap."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    for words, value, sign in _comparisons():
+        one, two = value(mine), value(other)
+        if not one or not two or one["value"] is None or two["value"] is None:
+            continue
+        apart = one["low"] > two["high"] or one["high"] < two["low"]
+        better = sign * (one["value"] - two["value"]) > 0
+        found["not told apart" if not apart else "better" if better else "worse"].append(words)
+    return "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in found.items() if names)
+
+
+def _comparisons() -> list[tuple[str, Callable[[dict], dict | None], int]]:
+    """What sets are compared by: a name, the figure with its interval, and 1 where more is better, -1 where less is."""
+    found = [
+        ("uniqueness", lambda result: result["uniqueness"]["curve"][-1], 1),
+        ("validity (ICSD24 medium, no alloys)", _strict, 1),
+        ("the frequency of elements", lambda result: result["distances"]["elements"], -1),
     ]
+    for kind, words in KINDS.items():
+        found.append((f"rediscovery of {words}", lambda result, kind=kind: _of(result, kind, "share"), 1))
+        found.append((f"the same per novel formula ({words})", lambda result, kind=kind: _of(result, kind, PER), 1))
+    return found
+
+
+def _of(result: dict, kind: str, figure_name: str) -> dict | None:
+    return result["rediscovery"].get(kind, {}).get(figure_name)
 
 
 def _strict(result: dict) -> dict:
@@ -109,7 +115,7 @@ def _overview(figures: Mapping[str, dict], titles: Mapping[str, str]) -> str:
             [
                 text(titles[name]),
                 Cell(f"{result['draws']:,}", result["draws"], "n"),
-                _share({"value": result["uniqueness"]["value"]}),
+                _share(result["uniqueness"]["curve"][-1]),
                 _share(result["novelty"]["distinct"]),
                 _share(result["fits_box"]["distinct"]),
                 _share(_strict(result)),
@@ -156,12 +162,7 @@ def _validity(figures: Mapping[str, dict], titles: Mapping[str, str]) -> str:
         row = [text(titles[name])]
         for rates in result["validity"].values():
             rate = rates["draws"]
-            times = rate["enrichment"]
-            row += [
-                _share(rate),
-                _share({"value": rate["random"]}),
-                _dash() if times is None else Cell(f"{times:.2f} ×", times, "n"),
-            ]
+            row += [_share(rate), _share({"value": rate["random"]}), _number(rate["enrichment"], 2)]
         rows.append(row)
     return page.paragraph(
         "Share of draws that SMACT calls charge-neutral and balanced, at four settings. Loose settings let most "
@@ -171,14 +172,17 @@ def _validity(figures: Mapping[str, dict], titles: Mapping[str, str]) -> str:
 
 
 def _distances(figures: Mapping[str, dict], titles: Mapping[str, str]) -> str:
-    rows = [
-        [text(titles[name]), *(_number(result["distances"][key]) for key in DISTANCES)]
-        for name, result in figures.items()
-    ]
+    rows = []
+    for name, result in figures.items():
+        found = [result["distances"][key] for key in DISTANCES]
+        cells = [(_number(each), Cell(f"{each['floor']:.3f}", each["floor"], "n")) for each in found]
+        rows.append([text(titles[name]), *chain.from_iterable(cells)])
+    heads = chain.from_iterable(((words, ""), ("", "chance alone")) for words in DISTANCES.values())
     return page.paragraph(
-        "Total variation between draws and training set: 0 is equal, 1 shares nothing. Pairs of elements that the "
-        "training set lacks count too, so a generator that finds new systems is not at 0 there."
-    ) + page.table([("set", ""), *((words, "") for words in DISTANCES.values())], rows)
+        "Total variation between draws and training set: 1 shares nothing. Few draws are never at 0: beside each "
+        "stands what as many draws from the training set itself come to. Pairs of elements that the training set lacks "
+        "count too, so a generator that finds new systems lies above it there."
+    ) + page.table([("set", ""), *heads], rows)
 
 
 def _rediscovery(figures: Mapping[str, dict], titles: Mapping[str, str]) -> str:
@@ -220,7 +224,7 @@ def _curve(title: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> dic
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": name,
+            "name": escape(name),
             "x": [draws for draws, _ in points],
             "y": [value for _, value in points],
             "line": {"color": color, "width": 2},
@@ -241,9 +245,12 @@ def _share(value: dict | None, digits: int = 1) -> Cell:
     return Cell(shown, value["value"], "n")
 
 
-def _number(value: dict) -> Cell:
-    interval = f" <small>{value['low']:.3f} to {value['high']:.3f}</small>"
-    return Cell(f"{value['value']:.3f}{interval}", value["value"], "n")
+def _number(value: dict, digits: int = 3) -> Cell:
+    """A number with its interval."""
+    if value["value"] is None:
+        return _dash()
+    interval = f" <small>{value['low']:.{digits}f} to {value['high']:.{digits}f}</small>"
+    return Cell(f"{value['value']:.{digits}f}{interval}", value["value"], "n")
 
 
 def _dash() -> Cell:

@@ -51,13 +51,14 @@ def evaluate_set(
     figures_path: str | os.PathLike,
     seed: int,
 ) -> None:
-    """Write all figures of one set as JSON; see :func:`pipeline.evaluation.evaluate.evaluate`.
+    """Write all figures of one set as JSON, null of a set of nothing; see ``evaluate``.
 
     Raises:
         ValueError: A table is missing or damaged, or too few formulas were drawn.
     """
     known = read_known(entries_path, split_path)
-    tables.write_json(figures_path, evaluate(read_drawn(drawn_paths), known, seed))
+    drawn = read_drawn(drawn_paths)
+    tables.write_json(figures_path, evaluate(drawn, known, seed) if len(drawn) else None)
 
 
 def write_page(*, figures_paths: dict[str, str], page_path: str, json_path: str, about: dict) -> None:
@@ -69,7 +70,10 @@ def write_page(*, figures_paths: dict[str, str], page_path: str, json_path: str,
         about: What the page says of the campaign: name to text.
     """
     figures = {name: tables.read_json(path) for name, path in figures_paths.items()}
-    write_figures(figures, page_path, json_path, about)
+    nothing = [name for name, found in figures.items() if found is None]
+    if nothing:
+        about = about | {"nothing could be drawn": ", ".join(nothing)}
+    write_figures({name: found for name, found in figures.items() if found}, page_path, json_path, about)
 
 
 def write_figures(figures: dict[str, dict], page_path: str, json_path: str, about: dict) -> None:
@@ -91,7 +95,12 @@ def read_known(entries_path: str | os.PathLike, split_path: str | os.PathLike) -
     if place.null_count:
         raise ValueError(f"{split_path}: {place.null_count} entries of {entries_path} are absent; rerun encoding")
     held_out, by_system = (split[name].take(place).to_numpy() for name in ("held_out", "held_out_system"))
-    return known_of(Compositions.from_table(entries), held_out, by_system)
+    known = known_of(Compositions.from_table(entries), held_out, by_system)
+    if not len(known.training):
+        raise ValueError(
+            f"{entries_path}: no formula of 2 to 8 elements is left to compare with; lower encoding.holdout_share"
+        )
+    return known
 
 
 def known_of(formulas: Compositions, held_out: np.ndarray, by_system: np.ndarray) -> Known:

@@ -14,6 +14,7 @@ from pipeline.evaluation.metrics import (
     marginals,
     rarefaction,
     rarefaction_error,
+    ratio,
     rediscovery,
     roc_auc,
     share,
@@ -36,13 +37,22 @@ def rng():
 
 def test_a_set_reduces_counts_repeats_and_leaves_out_single_elements():
     drawn = FormulaSet.of(formulas("NaCl", "Na2Cl2", "Fe", "MgO", "NaCl"), np.array([1, 2, 5, 1, 1]))
-    assert drawn.formulas.formulas().to_pylist() == ["NaCl", "MgO"]
-    assert drawn.n_drawn.tolist() == [4, 1]
+    assert dict(zip(drawn.formulas.formulas().to_pylist(), drawn.n_drawn.tolist(), strict=True)) == {
+        "NaCl": 4,
+        "MgO": 1,
+    }
 
 
 def test_rarefaction_of_three_draws_by_hand():
     # Of a, a, b two stay: aa, ab, ab, so 5/3 distinct on average.
     assert rarefaction(np.array([2, 1]), [1, 2, 3]) == pytest.approx([1, 5 / 3, 2])
+
+
+def test_rarefaction_of_a_hundred_million_draws():
+    # 10^7 formulas of 10 draws each: of 1000 draws, two are of one formula with a chance of 9 in 10^8 - 1.
+    n, pairs, triples = 10**8, 1000 * 999 / 2, 1000 * 999 * 998 / 6
+    expected = 1000 - pairs * 9 / (n - 1) + triples * 9 * 8 / ((n - 1) * (n - 2))
+    assert rarefaction(np.full(10**7, 10), [1000])[0] == pytest.approx(expected, abs=1e-7)
 
 
 def test_rarefaction_is_the_mean_over_random_subsets():
@@ -67,9 +77,23 @@ def test_the_error_of_a_curve_covers_what_another_sample_gives():
 
 
 def test_share_and_its_interval():
-    half = share(500, 1000, rng())
-    assert half["value"] == 0.5 and half["low"] == pytest.approx(0.469, abs=0.01)
-    assert share(0, 0, rng())["value"] is None
+    # Newcombe 1998, doi:10.1002/(sici)1097-0258(19980430)17:8<857::aid-sim777>3.0.co;2-e, table I, method 3.
+    for hits, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        found = share(hits, total)
+        assert (found["value"], found["of"]) == (hits / total, total)
+        assert (found["low"], found["high"]) == pytest.approx((low, high), abs=5e-5)
+    assert share(7, 7)["high"] == 1 and share(7, 7)["low"] < 0.7
+    assert share(0, 0)["value"] is None
+
+
+def test_a_ratio_covers_the_truth():
+    random, inside = rng(), 0
+    for _ in range(500):
+        one, other = (share(random.binomial(n, p), n) for n, p in ((2000, 0.3), (5000, 0.05)))
+        found = ratio(one, other)
+        inside += found["low"] < 6 < found["high"]
+    assert 450 <= inside <= 495
+    assert ratio(share(1, 2), share(0, 5))["value"] is None
 
 
 def test_marginals_by_hand():
@@ -90,6 +114,7 @@ def test_all_pairs_of_elements_are_counted():
 def test_distances_of_equal_and_of_disjoint_sets():
     ours, theirs = FormulaSet.of(formulas("NaCl", "KBr")), formulas("MgO", "CaS")
     assert distances(ours, ours.formulas, rng(), 3)["elements"]["value"] == 0
+    assert all(each["floor"] >= 0 for each in distances(ours, ours.formulas, rng(), 3).values())
     apart = distances(ours, theirs, rng(), 3)
     assert apart["elements"]["value"] == apart["element_pairs"]["value"] == 1
     assert apart["n_elements"]["value"] == apart["counts"]["value"] == 0
@@ -116,7 +141,7 @@ def test_area_equals_scikit_learn():
 
 def test_rediscovery_by_hand():
     drawn = FormulaSet.of(formulas("NaCl", "MgO", "CaO"), np.array([2, 1, 1]))
-    found = rediscovery(drawn, formulas("NaCl", "KBr", "Fe9O"), [2, 4], rng())
+    found = rediscovery(drawn, formulas("NaCl", "KBr", "Fe9O"), [2, 4])
     # NaCl is missed by 2 of 4 draws with probability 1/6.
     assert [point["share"] for point in found["curve"]] == pytest.approx([(1 - 1 / 6) / 3, 1 / 3])
     assert found["share"]["value"] == pytest.approx(1 / 3)
@@ -141,6 +166,11 @@ def test_a_baseline_draws_what_it_is_asked_for(name):
     assert len(set(zip(rows.tolist(), elements.tolist(), strict=True))) == len(rows)
     assert BASELINES[name](training, 500, 3).same_as(drawn).all()
     assert not BASELINES[name](training, 500, 4).formulas().equals(drawn.formulas())
+
+
+def test_an_enumeration_of_what_is_never_neutral_ends():
+    assert len(BASELINES["enumeration"](formulas("CuZn", "NiAl", "FeAl"), 100, 0)) in (0, 100)
+    assert len(BASELINES["enumeration"](formulas("LiNa", "NaK"), 100, 0)) == 0
 
 
 def test_every_enumerated_formula_passes():
@@ -203,16 +233,25 @@ def test_figures_of_the_training_set_itself(figures):
 
 def test_figures_are_json_and_the_page_names_every_set(figures):
     json.dumps(figures, allow_nan=False)
-    html = render(figures, {"set": "mine<b>"})
+    html = render({"generated": figures["mine<b>"], **figures}, {"set": "mine<b>", "first unreadable": "<!--<script>"})
     for title in ("mine&lt;b&gt;", "trigram", "substitution", "random of training"):
         assert title in html
-    assert "mine<b>" not in html.split("<script")[0]
+    assert "mine<b>" not in html and "<!--<script>" not in html
 
 
-def test_the_same_seed_gives_the_same_figures():
+def test_the_same_draws_in_any_order_give_the_same_figures():
     known = Known(formulas(*TRAINING), {})
-    drawn = FormulaSet.of(BASELINES["ngram"](known.training, 1500, 1))
-    assert evaluate(drawn, known, 5) == evaluate(drawn, known, 5)
+    draws = BASELINES["random"](known.training, 1500, 1)
+    shuffled = draws.take(rng().permutation(1500))
+    assert evaluate(FormulaSet.of(draws), known, 5) == evaluate(FormulaSet.of(shuffled), known, 5)
+
+
+def test_a_generator_that_says_what_the_trigram_says_is_not_told_apart(figures):
+    html = render({"samples": figures["ngram"], "ngram": figures["ngram"]}, {})
+    assert "better in" not in html.split("<script")[0] and "worse in" not in html.split("<script")[0]
+    assert "not told apart in uniqueness" in html
+    html = render({"generated": figures["mine<b>"], "ngram": figures["ngram"]}, {"set": "twelve"})
+    assert "<b>twelve</b> beside trigram: " in html and "worse in" in html
 
 
 def test_a_peers_table_is_read(tmp_path):

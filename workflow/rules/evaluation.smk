@@ -1,5 +1,7 @@
 BASELINES = ["random", "enumeration", "ngram", "substitution"]
 EVALUATED = ["samples", *BASELINES]
+# A set lies in memory whole: about 350 MB a million draws.
+EVALUATION_MB = 3000 + config["sampling"]["n_samples"] // 2500
 
 
 rule draw_baseline:
@@ -15,7 +17,7 @@ rule draw_baseline:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        **needs(6000, 60),
+        **needs(EVALUATION_MB, 60),
     params:
         code=source_digest("pipeline.evaluation.baselines"),
         settings={"n_drawn": config["sampling"]["n_samples"]},
@@ -42,7 +44,7 @@ rule evaluate:
     conda:
         "../envs/kimberlite.yaml"
     resources:
-        **needs(6000, 60),
+        **needs(EVALUATION_MB, 60),
     params:
         code=source_digest("pipeline.evaluation.stage"),
         seed=SEED,
