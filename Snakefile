@@ -113,7 +113,11 @@ onstart:
 
 onsuccess:
     tidy()
-    for what, path in (("Report", rules.write_report.output.html), ("POSCARs and manifest", f"{RESULTS}/export")):
+    for what, path in (
+        ("Report", rules.write_report.output.html),
+        ("POSCARs and manifest", f"{RESULTS}/export"),
+        ("Evaluation", rules.evaluation_page.output.page),
+    ):
         if os.path.exists(path):
             print(f"{what}: {path}")
 

@@ -17,7 +17,7 @@ def number_of(processes: int | str, device: str) -> int:
     """Processes on each node: as many as are asked for, or ``auto``: one for each GPU that is seen, one on a CPU.
 
     Raises:
-        ValueError: More are asked for than there are GPUs.
+        ValueError: More are asked for than there are GPUs, or cores where there are none.
     """
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     if processes == "auto":
@@ -26,6 +26,12 @@ def number_of(processes: int | str, device: str) -> int:
         raise ValueError(
             f"training.processes: {processes} are asked for, and torch sees {gpus} GPUs; write 'auto', or raise the "
             "number in cluster.gpu"
+        )
+    cores = len(os.sched_getaffinity(0))
+    if not gpus and processes > cores:
+        raise ValueError(
+            f"training.processes: {processes} are asked for, and this job may use {cores} cores; write 'auto', or at "
+            f"most {cores}"
         )
     return processes
 
@@ -48,11 +54,13 @@ def launch(arguments: dict, folder: Path, processes: int, nodes: int) -> None:
     told, error = folder / "arguments.json", folder / ERROR
     told.write_text(json.dumps(arguments, default=str))
     error.unlink(missing_ok=True)
+    # Slurm refuses a step that asks for more cores than its job was given, whatever was reckoned here.
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", processes * arguments["threads"]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *_meeting(nodes)]
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments["threads"]), "PYTHONPATH": _with(root)}
     running = subprocess.Popen(
-        [*_srun(nodes, processes * arguments["threads"]), *torchrun, "-m", "pipeline.training.worker", str(told)],
+        [*_srun(nodes, cores), *torchrun, "-m", "pipeline.training.worker", str(told)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,

@@ -64,7 +64,7 @@ def train(
             same, and has nothing left to train if it was the last.
         seed: Campaign seed.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of all processes of a node.
+        threads: CPU threads of each process.
         provenance: Stored in the tables and with the weights.
         processes: On each node, see :func:`pipeline.training.launch.number_of`. The result is that of one process but
             for the order of sums (and, of the sequence GAN, for the critic's dropout).
@@ -91,7 +91,7 @@ def train(
         "checkpoints": checkpoints,
         "seed": seed,
         "device": where,
-        "threads": max(1, threads // together),
+        "threads": threads,
         "provenance": provenance,
     }
     if together * nodes > 1:

@@ -150,26 +150,39 @@ def test_nodes_are_of_slurm(tmp_path, monkeypatch):
 
 
 def test_a_slurm_job_of_several_nodes(tmp_path, monkeypatch):
-    """torchrun once a node, with the cores of all its processes, and all meet at the first."""
+    """torchrun once a node, with the cores that the job has there, and all meet at the first."""
     command = tmp_path / "srun"
     command.write_text(f"#!/bin/sh\necho $@ > {tmp_path}/said\n")
     command.chmod(0o755)
     monkeypatch.setenv("SLURM_JOB_ID", "12345")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     write_encoded(tmp_path)
-    run(tmp_path, threads=6, processes=3, nodes=2)
+    run(tmp_path, threads=2, processes=3, nodes=2)
     said = (tmp_path / "said").read_text()
-    assert "--overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=6" in said
+    assert "--overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=5" in said
     assert "--nproc-per-node=3 --nnodes=2 --rdzv-backend=c10d --rdzv-id=12345" in said
     assert f"--rdzv-endpoint={socket.gethostname()}:22345" in said
 
 
+def test_threads_are_of_each_process(tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr("pipeline.training.stage.launch", lambda arguments, *_: told.update(arguments))
+    write_encoded(tmp_path)
+    run(tmp_path, threads=6, processes=2)
+    assert told["threads"] == 6
+
+
 def test_number_of_processes(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3})
     assert (number_of("auto", "cpu"), number_of(3, "cpu")) == (1, 3)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert (number_of("auto", "cuda"), number_of(2, "cuda"), number_of("auto", "cpu")) == (4, 2, 1)
     with pytest.raises(ValueError, match=r"training\.processes: 8 are asked for, and torch sees 4 GPUs"):
         number_of(8, "cuda")
+    with pytest.raises(ValueError, match=r"training\.processes: 5000 .* may use 3 cores; write 'auto', or at most 3"):
+        number_of(5000, "cpu")
 
 
 def test_alone_nothing_is_shared():

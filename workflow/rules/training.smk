@@ -1,4 +1,6 @@
-TRAINING_PROCESSES = 1 if config["training"]["processes"] == "auto" else config["training"]["processes"]
+# With `auto` the job will find as many processes as it asks the cluster for GPUs.
+GPUS = int(re.split("[:=]", config["cluster"]["gpu"])[-1]) if config["cluster"]["gpu"] else 1
+TRAINING_PROCESSES = GPUS if config["training"]["processes"] == "auto" else config["training"]["processes"]
 # The plugin starts a job that names `mpi` without srun; the stage calls srun, once a node.
 NODES = config["training"]["nodes"]
 TRAINING_NODES = {"nodes": NODES, "tasks": NODES, "mpi": "srun"} if NODES > 1 else {}
