@@ -13,7 +13,8 @@ RULES = {"draw_baseline", "evaluate", "evaluation_page"}
 
 def test_the_generator_is_evaluated_beside_the_baselines(campaign):
     assert campaign.planned("evaluation") == RULES
-    campaign.run("evaluation")
+    said = campaign.run("evaluation").stdout
+    assert "Evaluation: results/small/evaluation/evaluation.html" in said
     assert campaign.planned("evaluation") == campaign.planned() == set()
     folder = campaign.results / "evaluation"
     sets = json.loads((folder / "evaluation.json").read_text())["sets"]
