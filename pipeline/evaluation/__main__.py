@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from pipeline.evaluation.baselines import BASELINES
-from pipeline.evaluation.evaluate import Known, evaluate
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics import FormulaSet
 from pipeline.evaluation.read import KINDS, read_set
-from pipeline.evaluation.stage import read_known, write_figures
+from pipeline.evaluation.stage import evaluate_baseline, read_known, write_figures
 from pipeline.text import visible
 
 SEED = 1
@@ -57,11 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
     known = read_known(entries, split)
     n = int(drawn.n_drawn.sum())
     try:
-        figures = {"generated": _evaluated(title, drawn, known) | {"left_out": left_out}}
+        _tell(title, drawn)
+        figures = {"generated": evaluate(drawn, known, SEED) | {"left_out": left_out}}
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     for name in arguments.baselines:
-        figures[name] = _evaluated(name, FormulaSet.of(BASELINES[name](known.training, n, SEED)), known)
+        drawn = FormulaSet.of(BASELINES[name](known.training, n, SEED))
+        _tell(name, drawn)
+        figures[name] = evaluate_baseline(drawn, known, SEED)
     folder = arguments.output or place.with_name(f"{place.name}.evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     about = {"set": title, "compared with": f"the training set of {visible(str(campaign))}", **_words(left_out)}
@@ -78,9 +81,8 @@ def _baselines(names: str) -> list[str]:
     return chosen
 
 
-def _evaluated(name: str, drawn: FormulaSet, known: Known) -> dict:
+def _tell(name: str, drawn: FormulaSet) -> None:
     print(f"{name}: {int(drawn.n_drawn.sum()):,} draws, {len(drawn):,} distinct formulas", file=sys.stderr)
-    return evaluate(drawn, known, SEED)
 
 
 def _words(left_out: dict) -> dict[str, str]:

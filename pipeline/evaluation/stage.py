@@ -11,7 +11,7 @@ from pipeline.composition import Compositions
 from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT
 from pipeline.evaluation.baselines import BASELINES
-from pipeline.evaluation.evaluate import Known, evaluate
+from pipeline.evaluation.evaluate import FEWEST_DRAWS, Known, evaluate
 from pipeline.evaluation.metrics import FormulaSet
 from pipeline.evaluation.page import render
 from pipeline.evaluation.read import DRAWN, read_drawn
@@ -49,16 +49,18 @@ def evaluate_set(
     entries_path: str | os.PathLike,
     split_path: str | os.PathLike,
     figures_path: str | os.PathLike,
+    is_baseline: bool,
     seed: int,
 ) -> None:
-    """Write all figures of one set as JSON, null of a set of nothing; see ``evaluate``.
-
-    Raises:
-        ValueError: A table is missing or damaged, or too few formulas were drawn.
-    """
+    """Write all figures of one set as JSON; see :func:`evaluate_baseline` of what may be null."""
     known = read_known(entries_path, split_path)
     drawn = read_drawn(drawn_paths)
-    tables.write_json(figures_path, evaluate(drawn, known, seed) if len(drawn) else None)
+    tables.write_json(figures_path, (evaluate_baseline if is_baseline else evaluate)(drawn, known, seed))
+
+
+def evaluate_baseline(drawn: FormulaSet, known: Known, seed: int) -> dict | None:
+    """All figures of a baseline; None where it says too little: of some databases nothing is ever neutral."""
+    return evaluate(drawn, known, seed) if drawn.n_drawn.sum() >= FEWEST_DRAWS else None
 
 
 def write_page(*, figures_paths: dict[str, str], page_path: str, json_path: str, about: dict) -> None:
@@ -70,14 +72,14 @@ def write_page(*, figures_paths: dict[str, str], page_path: str, json_path: str,
         about: What the page says of the campaign: name to text.
     """
     figures = {name: tables.read_json(path) for name, path in figures_paths.items()}
-    nothing = [name for name, found in figures.items() if found is None]
-    if nothing:
-        about = about | {"nothing could be drawn": ", ".join(nothing)}
-    write_figures({name: found for name, found in figures.items() if found}, page_path, json_path, about)
+    write_figures(figures, page_path, json_path, about)
 
 
-def write_figures(figures: dict[str, dict], page_path: str, json_path: str, about: dict) -> None:
-    """Write the page and the JSON of figures by set."""
+def write_figures(figures: dict[str, dict | None], page_path: str, json_path: str, about: dict) -> None:
+    """Write the page and the JSON of figures by set; a baseline of None is named and left out."""
+    if nothing := [name for name, found in figures.items() if found is None]:
+        about = about | {"baselines that can say nothing here": ", ".join(nothing)}
+    figures = {name: found for name, found in figures.items() if found is not None}
     tables.write_json(json_path, {"about": about, "sets": figures})
     with tables.atomic(page_path) as temporary:
         temporary.write_text(render(figures, about), encoding="utf-8")

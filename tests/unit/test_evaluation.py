@@ -21,7 +21,7 @@ from pipeline.evaluation.metrics import (
 )
 from pipeline.evaluation.page import render
 from pipeline.evaluation.read import read_set
-from pipeline.evaluation.stage import known_of
+from pipeline.evaluation.stage import evaluate_baseline, known_of, write_figures
 from pipeline.filtering.rules import assess
 
 TRAINING = ["NaCl", "KCl", "MgO", "CaO", "TiO2", "ZrO2", "Li2O", "Na2O", "CaTiO3", "SrTiO3", "LiFePO4", "NaFePO4"]
@@ -170,7 +170,8 @@ def test_a_baseline_draws_what_it_is_asked_for(name):
 
 def test_an_enumeration_of_what_is_never_neutral_ends():
     assert len(BASELINES["enumeration"](formulas("CuZn", "NiAl", "FeAl"), 100, 0)) in (0, 100)
-    assert len(BASELINES["enumeration"](formulas("LiNa", "NaK"), 100, 0)) == 0
+    nothing = FormulaSet.of(BASELINES["enumeration"](formulas("LiNa", "NaK"), 100, 0))
+    assert len(nothing) == 0 and evaluate_baseline(nothing, Known(formulas("LiNa", "NaK"), {}), 1) is None
 
 
 def test_every_enumerated_formula_passes():
@@ -195,6 +196,13 @@ def test_substitution_stays_within_groups():
     drawn = BASELINES["substitution"](formulas("NaCl", "KBr", "LiF", "CaO"), 400, 0)
     said = set(drawn.formulas().to_pylist())
     assert said == {f"{a}{x}" for a in ("Li", "Na", "K") for x in ("F", "Cl", "Br")} | {"CaO"}
+
+
+def test_a_baseline_that_can_say_nothing_is_named(figures, tmp_path):
+    write_figures({"samples": figures["ngram"], "enumeration": None}, tmp_path / "a.html", tmp_path / "a.json", {})
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert list(told["sets"]) == ["samples"] and "enumeration" in told["about"].values()
+    assert "<dd>enumeration</dd>" in (tmp_path / "a.html").read_text()
 
 
 def test_too_few_formulas_are_refused():

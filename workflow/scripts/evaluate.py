@@ -9,5 +9,6 @@ with door(snakemake):
         entries_path=snakemake.input.entries,
         split_path=snakemake.input.split,
         figures_path=snakemake.output.figures,
+        is_baseline=snakemake.wildcards.set != "samples",
         seed=snakemake.params.seed,
     )
