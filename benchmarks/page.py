@@ -35,19 +35,28 @@ ASKED = {
 
 def page(lines: list[dict], plot: str) -> str:
     """The page of these lines; ``plot`` is the growth curve's file as the page names it."""
-    compared = [line for line in lines if "ratio" in line]
-    rows = "".join(_row(line) for line in compared)
+    rows = "".join(_row(row) for line in lines for row in _compared(line))
     return HEAD + rows + "\n" + "\n".join(_section(line, plot) for line in lines)
+
+
+def _compared(line: dict) -> list[dict]:
+    """The rows of a line: its own, and those of other inputs or networks beside it."""
+    own = [line] if "compared" in line else []
+    return own + [
+        {**value, "name": f"{line['name']}, {_words(name)}"}
+        for name, value in line.items()
+        if isinstance(value, dict) and "compared" in value
+    ]
 
 
 def _row(line: dict) -> str:
     ratio = line["ratio"]
     cells = (
         line["name"],
-        f"{line['ours_per_s']:,.4g}",
-        f"{line['reference_per_s']:,.4g}",
-        f"**{ratio['median']:,.4g}** ({ratio['min']:,.4g} to {ratio['max']:,.4g})",
-        ASKED.get(line["name"], ""),
+        _figures(line["ours_per_s"]),
+        _figures(line["reference_per_s"]),
+        f"**{_figures(ratio['median'])}** ({_figures(ratio['min'])} to {_figures(ratio['max'])})",
+        ASKED.get(line["name"].split(",")[0], ""),
         f"{line['compared']:,}",
         f"{line['disagreements']:,}",
         f"{line['largest_difference']:.1e}",
@@ -55,11 +64,21 @@ def _row(line: dict) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def _figures(value: float) -> str:
+    """Three figures at least, no powers of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _section(line: dict, plot: str) -> str:
     about = importlib.import_module(f"benchmarks.{line['name']}").__doc__.strip()
-    more = {name: value for name, value in line.items() if name not in MAIN and name not in ("name", "points")}
+    more = {
+        name: value
+        for name, value in line.items()
+        if name not in (*MAIN, "name", "points") and not (isinstance(value, dict) and "compared" in value)
+    }
     text = f"## {line['name']}\n{about}\n\n"
-    text += f"Peak memory {line['peak_memory_mb']:,} MB; {line['device']}.\n\n" if "device" in line else ""
+    memory = f"peak memory {line['peak_memory_mb']:,} MB, " if "peak_memory_mb" in line else ""
+    text += f"Device: {memory}{line['device']}.\n\n"
     text += "".join(f"- {_words(name)}: {_value(value)}\n" for name, value in more.items())
     if "points" in line:
         names = list(line["points"][0])
