@@ -109,8 +109,11 @@ def draw_growth(points: list[dict], path: Path) -> None:
 
     figures, axes = pyplot.subplots(1, len(GROWTH), figsize=(10, 3.2), layout="constrained")
     for axis, (name, title) in zip(axes, GROWTH.items(), strict=True):
-        axis.loglog([point["samples"] for point in points], [point[name] for point in points], "o-", color="#2563a8")
-        axis.set(xlabel="samples drawn", title=title)
+        values = [point[name] for point in points]
+        axis.loglog([point["samples"] for point in points], values, "o-", color="#2563a8")
+        axis.set(xlabel="samples drawn", title=title, ylim=(min(values) / 3, max(values) * 3))
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_minor_formatter("")
         axis.grid(alpha=0.3)
     figures.savefig(path, dpi=110)
     pyplot.close(figures)

@@ -1,7 +1,8 @@
 """Growth of the workflow with the number of samples: time, memory and disk from sampling to screening.
 
 Snakemake runs the stages on two cores as a user's campaign does, shards and all, in a fresh folder and from a generator
-trained shortly before. There is no reference.
+trained shortly before. There is no reference. Slopes are the exponents of growth between neighbouring points: 0 is
+constant, 1 in proportion to the samples. Memory is that of the largest process, and of all together.
 """
 
 import json
