@@ -10,6 +10,7 @@ from pipeline.evaluation.metrics import (
     BOX,
     RESAMPLES,
     FormulaSet,
+    Z,
     distances,
     rarefaction,
     rarefaction_error,
@@ -69,6 +70,8 @@ def evaluate(drawn: FormulaSet, known: Known, seed: int) -> dict:
     novel = ~drawn.formulas.contained_in(known.training)
     fits = drawn.formulas.largest_count() <= BOX
     n_novel = int(novel.sum())
+    held_out = {kind: formulas for kind, formulas in known.held_out.items() if len(formulas)}
+    rediscovered = {kind: rediscovery(drawn, formulas, sizes) for kind, formulas in held_out.items()}
     return {
         "draws": n,
         "distinct": len(drawn),
@@ -78,12 +81,7 @@ def evaluate(drawn: FormulaSet, known: Known, seed: int) -> dict:
         "validity": _validity(drawn, known.training, rng),
         "distances": distances(drawn, known.training, rng, DISTANCE_RESAMPLES),
         "rediscovery": {
-            kind: {
-                **rediscovery(drawn, formulas, sizes),
-                "per_novel_formula": share(int(drawn.formulas.contained_in(formulas).sum()), n_novel),
-            }
-            for kind, formulas in known.held_out.items()
-            if len(formulas)
+            kind: {**again, "per_novel_formula": share(again["found"], n_novel)} for kind, again in rediscovered.items()
         },
         "likelihood": {
             "training": _likelihood(known.training, known.training, np.random.default_rng([seed, 1])),
@@ -118,8 +116,8 @@ def _uniqueness(drawn: FormulaSet, sizes: list[int]) -> dict:
             {
                 "draws": size,
                 "value": one / size,
-                "low": max(one - 1.96 * sd, 0) / size,
-                "high": (one + 1.96 * sd) / size,
+                "low": max(one - Z * sd, 0) / size,
+                "high": min(one + Z * sd, size) / size,
             }
             for size, one, sd in zip(sizes, expected.tolist(), error.tolist(), strict=True)
         ],

@@ -212,8 +212,8 @@ def rediscovery(generated: FormulaSet, held_out: Compositions, sizes: Sequence[i
         sizes: Numbers of draws at most those there are, ascending.
 
     Returns:
-        ``share`` at all draws; ``ceiling``, the share that fits the box of 8 atoms an element; ``curve`` of numbers of
-        draws with the expected share.
+        ``found``, how many, and ``share`` at all draws; ``ceiling``, the share that fits the box of 8 atoms an element;
+        ``curve`` of numbers of draws with the expected share.
     """
     found = generated.formulas.contained_in(held_out)
     total = int(generated.n_drawn.sum())
@@ -223,6 +223,7 @@ def rediscovery(generated: FormulaSet, held_out: Compositions, sizes: Sequence[i
         expected = float(formulas @ -np.expm1(_log_missed(total, times, size)))
         curve.append({"draws": int(size), "share": expected / len(held_out)})
     return {
+        "found": int(found.sum()),
         "share": share(int(found.sum()), len(held_out)),
         "ceiling": float((held_out.largest_count() <= BOX).mean()),
         "curve": curve,

@@ -145,6 +145,7 @@ def test_rediscovery_by_hand():
     # NaCl is missed by 2 of 4 draws with probability 1/6.
     assert [point["share"] for point in found["curve"]] == pytest.approx([(1 - 1 / 6) / 3, 1 / 3])
     assert found["share"]["value"] == pytest.approx(1 / 3)
+    assert found["found"] == 1
     assert found["ceiling"] == pytest.approx(2 / 3)
 
 
@@ -227,6 +228,8 @@ def test_figures_of_the_training_set_itself(figures):
     mine = figures["mine<b>"]
     assert (mine["draws"], mine["distinct"]) == (1200, 12)
     assert mine["uniqueness"]["value"] == 0.01
+    points = [point for result in figures.values() for point in result["uniqueness"]["curve"]]
+    assert all(0 <= point["low"] <= point["value"] <= point["high"] <= 1 for point in points)
     assert mine["novelty"]["distinct"]["value"] == pytest.approx(2 / 12)  # the two that were held out
     assert {kind: found["share"]["value"] for kind, found in mine["rediscovery"].items()} == {
         "formula": 1,
