@@ -114,6 +114,10 @@ class Compositions:
         """Atoms of each composition, int64 of shape (N,)."""
         return np.bincount(self.rows, weights=self.counts, minlength=len(self)).astype(np.int64)
 
+    def fractions(self) -> np.ndarray:
+        """Share of the atoms of each pair in its composition, float64 of shape (M,)."""
+        return self.counts / np.repeat(self.n_atoms, self.n_elements)
+
     def largest_count(self) -> np.ndarray:
         """Largest count of one element in each composition, int64 of shape (N,); 0 for an empty one."""
         largest = np.zeros(len(self), dtype=np.int64)

@@ -143,7 +143,7 @@ class Hull:
         self._element_energies[self.compositions.elements[self.compositions.offsets[:-1][single]]] = energies[
             lowest[single]
         ]
-        fractions = _fractions(self.compositions)
+        fractions = self.compositions.fractions()
         self._references = hull_kernel.References(
             self.compositions.offsets,
             self.compositions.elements,
@@ -182,7 +182,7 @@ class Hull:
             compositions: Theirs, reduced or not.
             energies_ev_per_atom: Of each, by the method of the references; NaN where there is none.
         """
-        fractions = _fractions(compositions)
+        fractions = compositions.fractions()
         formation = self._formation(compositions, fractions, np.asarray(energies_ev_per_atom, dtype=np.float64))
         energy, n_references, n_compounds, phases, shares = hull_kernel.decompose(
             compositions.offsets, compositions.elements, fractions, self._references, self._trie
@@ -203,10 +203,6 @@ class Hull:
     def _formation(self, compositions: Compositions, fractions_M: np.ndarray, energies_N: np.ndarray) -> np.ndarray:
         of_elements = fractions_M * self._element_energies[compositions.elements]
         return energies_N - np.bincount(compositions.rows, weights=of_elements, minlength=len(compositions))
-
-
-def _fractions(compositions: Compositions) -> np.ndarray:
-    return compositions.counts / np.repeat(compositions.n_atoms, compositions.n_elements)
 
 
 def _value(number: float) -> float | None:

@@ -253,8 +253,8 @@ def nearest_known(compositions: Compositions, known: Compositions) -> tuple[np.n
     # Fractions add up to 1 on both sides, so the distance is 2 - 2 sum(min(a, b)): only shared elements count.
     by_element = np.argsort(known.elements, kind="stable")
     bounds = np.searchsorted(known.elements[by_element], np.arange(257))
-    known_rows, known_fractions = known.rows[by_element], _fractions(known)[by_element]
-    fractions = _fractions(compositions)
+    known_rows, known_fractions = known.rows[by_element], known.fractions()[by_element]
+    fractions = compositions.fractions()
     nearest, distance = np.zeros(len(compositions), dtype=np.int64), np.zeros(len(compositions))
     for row in range(len(compositions)):
         shared = np.zeros(len(known))
@@ -265,7 +265,3 @@ def nearest_known(compositions: Compositions, known: Compositions) -> tuple[np.n
         nearest[row] = shared.argmax()
         distance[row] = max(2 - 2 * shared[nearest[row]], 0)
     return nearest, distance
-
-
-def _fractions(compositions: Compositions) -> np.ndarray:
-    return compositions.counts / np.repeat(compositions.n_atoms, compositions.n_elements)
