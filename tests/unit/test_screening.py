@@ -1,7 +1,6 @@
-"""Screening: splits, property models and their intervals, prediction of a part, cutoffs and rank."""
+"""Screening: splits, property models and their intervals, prediction of a part."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,9 @@ from pipeline.screening.interval import Interval
 from pipeline.screening.models import BAND_GAP, FORMATION_ENERGY, PARITY, Labelled
 from pipeline.screening.predict import predict_part
 from pipeline.screening.schema import PREDICTED
-from pipeline.screening.select import SCREENED, SELECTED, Cutoffs, nearest_known, select
 from pipeline.screening.training import Training, train_model
 
 SHIPPED = provenance.ROOT / "resources" / "models"
-ANY = Cutoffs(
-    require_novel=False,
-    excluded_elements=(),
-    max_atoms=None,
-    max_formation_energy_ev_per_atom=None,
-    max_formation_energy_uncertainty_ev_per_atom=None,
-    min_band_gap_ev=None,
-    max_band_gap_ev=None,
-    max_per_chemical_system=None,
-    n_selected=100,
-)
 
 
 def write(path: Path, table: tables.Table, data: dict) -> Path:
@@ -329,15 +316,6 @@ def test_a_part_without_survivors_is_an_empty_table(tmp_path):
         band_gap_model=SHIPPED / "band_gap_mp",
     )
     assert len(tables.read(tmp_path / "predicted.parquet", PREDICTED)) == 0
-    select(
-        predicted_paths=[tmp_path / "predicted.parquet"],
-        entries_path=tmp_path / "entries.parquet",
-        screened_paths=[tmp_path / "screened.parquet"],
-        selected_path=tmp_path / "selected.parquet",
-        cutoffs=replace(ANY, max_per_chemical_system=1),
-    )
-    assert len(tables.read(tmp_path / "screened.parquet", SCREENED)) == 0
-    assert len(tables.read(tmp_path / "selected.parquet", SELECTED)) == 0
 
 
 def test_shipped_models_beat_the_mean_by_what_they_claim():
@@ -358,118 +336,3 @@ def test_shipped_models_are_small():
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"model\.json is missing"):
         models.read_description(tmp_path, BAND_GAP)
-
-
-# --- selection --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def choose(tmp_path):
-    """Select among hand-made scores; returns fate by id and the selected table."""
-    formulas = ["NaCl", "NaCl2", "Na2Cl", "MgO", "UO2", "CuZn", "Ca12O11"]
-    compositions = Compositions.from_formulas(formulas)
-    known = Compositions.from_formulas(["MgO", "NaCl3"])
-    scores = {
-        "formation_energy_ev_per_atom": [-2.0, -2.1, -1.0, -3.0, -3.5, None, -2.5],
-        "formation_energy_uncertainty_ev_per_atom": [0.1, 0.3, 0.1, 0.1, 0.1, None, 0.2],
-        "probability_nonmetal": [1.0] * 7,
-        "band_gap_ev": [5.0, 4.0, 0.0, 6.0, 2.0, 0.0, 3.0],
-        "band_gap_uncertainty_ev": [0.5] * 7,
-        "is_known": [False, False, False, True, False, False, False],
-    }
-    entries = {"id": ["mgo", "salt"], "source": ["x", "x"], "formula": known.formulas(), **known.columns()}
-    entries_path = write(tmp_path / "entries.parquet", ENTRIES, entries)
-
-    def run(cutoffs: Cutoffs, parts=((0, 1, 2, 3), (4, 5, 6))):
-        paths = []
-        for number, rows in enumerate(parts):
-            rows = list(rows)
-            data = {name: [values[row] for row in rows] for name, values in scores.items()}
-            data |= {"id": [formulas[row] for row in rows], "n_drawn": np.ones(len(rows), np.int32)}
-            data |= {**compositions.take(np.array(rows)).columns(), "verdict": ["balanced"] * len(rows)}
-            paths.append(write(tmp_path / f"p{number}.parquet", PREDICTED, data))
-        screened = [tmp_path / f"s{number}.parquet" for number in range(len(parts))]
-        selected = tmp_path / "selected.parquet"
-        select(
-            predicted_paths=paths,
-            entries_path=entries_path,
-            screened_paths=screened,
-            selected_path=selected,
-            cutoffs=cutoffs,
-        )
-        for path, rows in zip(screened, parts, strict=True):
-            assert tables.read(path, SCREENED).column("id").to_pylist() == [formulas[row] for row in rows]
-        rows = tables.read_all(screened, SCREENED).to_pylist()
-        return {row["id"]: row["rejected_by"] or row["rank"] for row in rows}, tables.read(selected, SELECTED)
-
-    return run
-
-
-def test_rank_is_by_the_upper_end_of_the_energy(choose):
-    fate, selected = choose(ANY)
-    assert fate == {"UO2": 1, "MgO": 2, "Ca12O11": 3, "NaCl": 4, "NaCl2": 5, "Na2Cl": 6, "CuZn": "unscored"}
-    assert selected.column("id").to_pylist() == ["UO2", "MgO", "Ca12O11", "NaCl", "NaCl2", "Na2Cl"]
-    assert selected.column("rank").to_pylist() == [1, 2, 3, 4, 5, 6]
-
-
-def test_rank_does_not_depend_on_the_parts(choose):
-    assert choose(ANY)[1].equals(choose(ANY, parts=((6, 2, 0), (5,), (3, 4, 1)))[1])
-
-
-@pytest.mark.parametrize(
-    ("cutoff", "value", "fallen"),
-    [
-        ("require_novel", True, {"MgO"}),
-        ("excluded_elements", ("U", "Pu"), {"UO2"}),
-        ("max_atoms", 22, {"Ca12O11"}),
-        ("max_formation_energy_ev_per_atom", -2.0, {"Na2Cl"}),
-        ("max_formation_energy_uncertainty_ev_per_atom", 0.25, {"NaCl2"}),
-        ("min_band_gap_ev", 3.0, {"Na2Cl", "UO2"}),
-        ("max_band_gap_ev", 5.0, {"MgO"}),
-        ("max_per_chemical_system", 1, {"NaCl2", "Na2Cl"}),
-        ("n_selected", 2, {"Ca12O11", "NaCl", "NaCl2", "Na2Cl"}),
-    ],
-)
-def test_each_cutoff_rejects_what_it_names(choose, cutoff, value, fallen):
-    fate, selected = choose(replace(ANY, **{cutoff: value}))
-    reason = {"require_novel": "known"}.get(cutoff, cutoff)
-    assert {name for name, why in fate.items() if why == reason} == fallen
-    assert len(selected) == 6 - len(fallen)
-
-
-def test_nothing_left_is_an_empty_selection(choose):
-    fate, selected = choose(replace(ANY, max_formation_energy_ev_per_atom=-9.0))
-    assert len(selected) == 0 and not any(isinstance(why, int) for why in fate.values())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"excluded_elements": ("Xx",)}, "'Xx' is no element"),
-        ({"min_band_gap_ev": 3.0, "max_band_gap_ev": 1.0}, "3.0 is above max_band_gap_ev 1.0"),
-        ({"n_selected": 0}, "n_selected: 0"),
-    ],
-)
-def test_impossible_cutoffs_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        replace(ANY, **change)
-
-
-def test_nearest_known_by_hand(choose):
-    known = Compositions.from_formulas(["MgO", "NaCl3", "Na2Cl", "Fe"])
-    position, distance = nearest_known(Compositions.from_formulas(["NaCl", "Mg2O2", "ZnS"]), known)
-    assert position[:2].tolist() == [2, 0]
-    assert distance == pytest.approx([2 * (2 / 3 - 1 / 2), 0, 2])
-    row = choose(ANY)[1].filter(pa.compute.equal(choose(ANY)[1].column("id"), "NaCl")).to_pylist()[0]
-    assert (row["nearest_known_id"], row["nearest_known_formula"]) == ("salt", "NaCl3")
-    assert row["nearest_known_distance"] == pytest.approx(0.5)
-
-
-def test_nearest_known_equals_the_definition():
-    some, known = binaries(40, seed=1), binaries(300, seed=2)
-    vocabulary = np.arange(1, 119)
-    dense = [c.dense(vocabulary) / c.n_atoms[:, None] for c in (some, known)]
-    expected = np.abs(dense[0][:, None] - dense[1][None]).sum(axis=2)
-    position, distance = nearest_known(some, known)
-    np.testing.assert_allclose(distance, expected.min(axis=1), atol=1e-12)
-    np.testing.assert_allclose(expected[np.arange(40), position], expected.min(axis=1), atol=1e-12)
