@@ -9,14 +9,8 @@ import pyarrow as pa
 from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
 from pipeline.screening.elements import RADIOACTIVE, TOXIC, contains
 
-SCORES = (
-    "formation_energy_ev_per_atom",
-    "decomposition_energy_ev_per_atom",
-    "band_gap_ev",
-    "probability_nonmetal",
-    "likeness",
-)
-"""What every candidate must have, or it falls as ``unscored``."""
+SCORES = ("formation_energy_ev_per_atom", "decomposition_energy_ev_per_atom", "band_gap_ev", "probability_nonmetal")
+"""What every candidate must have, or it falls as ``unscored``; and likeness, where the campaign has a model of it."""
 
 LIMITS = (
     "max_hhi_production",
@@ -171,7 +165,8 @@ def failing(candidates: pa.Table, criteria: Criteria) -> dict[str, np.ndarray]:
     for name, values in sizes.items():
         if getattr(criteria, name) is not None:
             fails[name] = _beyond(name, values, getattr(criteria, name))
-    fails["unscored"] = np.isnan(sum(candidates[name].to_numpy() for name in SCORES))
+    unlike = candidates["likeness"].is_null().to_numpy() & candidates["unscored_because"].is_valid().to_numpy()
+    fails["unscored"] = np.isnan(sum(candidates[name].to_numpy() for name in SCORES)) | unlike
     for name in LIMITS:
         if getattr(criteria, name) is not None:
             values = candidates[name.partition("_")[2]].to_numpy()

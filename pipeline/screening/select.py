@@ -47,7 +47,7 @@ SELECTED = Table(
 )
 """The candidates that get a structure, by rank."""
 
-_NOT_JUDGED = ("n_drawn", "oxidation_states", "verdict", "unscored_because")
+_NOT_JUDGED = ("n_drawn", "oxidation_states", "verdict")
 _JUDGED = [name for name in PREDICTED.schema.names if name not in _NOT_JUDGED]
 _BEST_FIRST = [("merit", "descending"), ("id", "ascending"), ("row", "ascending")]
 _MERGED_ROWS = 1 << 18

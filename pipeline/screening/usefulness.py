@@ -120,7 +120,8 @@ def log_merit(candidates: Mapping[str, np.ndarray], weights: Weights) -> np.ndar
     """Logarithm of the product of all terms but diversity: what ranks candidates within a chemical system.
 
     Args:
-        candidates: The terms' columns, shape (N,) each.
+        candidates: The terms' columns, shape (N,) each. A likeness of NaN counts as 1: where a ranked row has none, the
+            campaign has no model of it.
         weights: Exponents; a term of weight 0 is not looked at.
 
     Returns:
@@ -131,7 +132,8 @@ def log_merit(candidates: Mapping[str, np.ndarray], weights: Weights) -> np.ndar
         for name, of_term in TERMS.items():
             weight = getattr(weights, name)
             if weight and name != "diversity":
-                total += weight * np.log(candidates[of_term])
+                values = candidates[of_term]
+                total += weight * np.log(np.where(np.isnan(values), 1.0, values) if name == "likeness" else values)
     return np.round(total, _MERIT_DECIMALS)
 
 

@@ -64,6 +64,7 @@ def candidates() -> list[pa.Table]:
         likeness=pa.array(random.choice([0, 0.25, 0.5, 0.75, 1.0], n), mask=unscored),
         nearest_known_distance=random.choice([0.5, 1.0, 2.0], n),
         is_known=random.random(n) < 0.2,
+        unscored_because=np.where(unscored, "no likeness", None),
     )
     bounds = [0, *np.sort(random.integers(0, n, N_PARTS - 1)).tolist(), n]
     return [whole.slice(first, last - first) for first, last in pairwise(bounds)]
@@ -141,6 +142,7 @@ def choose(tmp_path):
         decomposition_energy_uncertainty_ev_per_atom=[0.1, 0.1, 0.1, 0.1, 0.1, None, 0.1, 0.1, 0.4],
         band_gap_ev=[5.0, 4.0, 0.0, 6.0, 2.0, 0.0, 3.0, 2.0, 2.0],
         likeness=[0.9, 0.8, 0.7, 0.6, 0.5, None, 0.4, 0.3, 0.2],
+        unscored_because=[None] * 5 + ["no likeness: the model never saw Zn"] + [None] * 3,
         distance_from_training=[1.0, 1.0, 1.0, 1.0, 1.0, None, 3.0, 1.0, 1.0],
         is_known=[name == "MgO" for name in FORMULAS],
     )
@@ -208,6 +210,13 @@ def test_an_index_of_supply_that_is_not_known_meets_no_limit(choose):
     index = dict(zip(selected["id"].to_pylist(), selected["hhi_production"].to_pylist(), strict=True))
     assert index["UO2"] is None
     assert index["NaCl"] == pytest.approx((22.99 * 1100 + 35.45 * 1500) / 58.44, abs=0.2)
+
+
+def test_without_a_model_of_likeness_the_term_is_left_out(tmp_path):
+    table = predicted(["NaCl", "MgO", "ZnO"], likeness=None, probability_nonmetal=[0.9, None, 1.0])
+    found, _ = run(tmp_path, [table], Criteria(min_band_gap_ev=1.75))
+    assert fate(found) == {"ZnO": 1, "NaCl": 2, "MgO": "unscored"}
+    assert found[2]["usefulness"] == pytest.approx(0.75 * 0.75)
 
 
 def test_nothing_left_is_an_empty_selection(choose):
