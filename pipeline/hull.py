@@ -6,18 +6,21 @@ method, so that its errors partly cancel.
 Legend: N compositions, M element-count pairs of them.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import hull_kernel
-from pipeline.composition import SYMBOLS, Compositions
+from pipeline.composition import SYMBOLS, Compositions, concatenate
 
 ELEMENTS_ONLY = "no reference but elements"
 NO_ENERGY = "no energy"
+_ON_HULL_EV_PER_ATOM = 1e-9
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,48 @@ class Hull:
     def _formation(self, compositions: Compositions, fractions_M: np.ndarray, energies_N: np.ndarray) -> np.ndarray:
         of_elements = fractions_M * self._element_energies[compositions.elements]
         return energies_N - np.bincount(compositions.rows, weights=of_elements, minlength=len(compositions))
+
+
+def decomposition_energies(compositions: Compositions, formation_energies_ev_per_atom: np.ndarray) -> np.ndarray:
+    """Distance of each compound to the hull of all others: negative for stable ones, by how much they lie below it.
+
+    Bartel et al., npj Comput. Mater. 6, 97 (2020), doi:10.1038/s41524-020-00362-y. Where a compound has no others within
+    its elements, it is measured from the elements, and the distance is its formation energy.
+
+    Args:
+        compositions: N distinct reduced compositions.
+        formation_energies_ev_per_atom: Of each, finite.
+
+    Returns:
+        float64 of shape (N,), eV/atom.
+    """
+    elements = Compositions.from_dicts({int(z): 1} for z in np.unique(compositions.elements))
+    everything = concatenate([compositions, elements])
+    energies = np.concatenate([formation_energies_ev_per_atom, np.zeros(len(elements))])
+    above = Hull(everything, energies).distances(compositions, formation_energies_ev_per_atom)
+    result = np.where(
+        np.isnan(above.energy_above_hull_ev_per_atom),
+        formation_energies_ev_per_atom,
+        above.energy_above_hull_ev_per_atom,
+    )
+    systems: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row in range(len(everything)):
+        systems[_system(everything, row)].append(row)
+    for row in np.flatnonzero(above.energy_above_hull_ev_per_atom <= _ON_HULL_EV_PER_ATOM):
+        within = _system(compositions, row)
+        subsets = chain.from_iterable(combinations(within, size) for size in range(1, len(within) + 1))
+        others = [other for subset in subsets for other in systems.get(subset, ()) if other != row]
+        one = compositions.take([row])
+        distance = Hull(everything.take(others), energies[others]).distances(one, energies[[row]])
+        if not np.isnan(distance.energy_above_hull_ev_per_atom[0]):
+            result[row] = distance.energy_above_hull_ev_per_atom[0]
+        else:
+            result[row] = energies[row]
+    return result
+
+
+def _system(compositions: Compositions, row: int) -> tuple[int, ...]:
+    return tuple(sorted(compositions.elements[compositions.offsets[row] : compositions.offsets[row + 1]].tolist()))
 
 
 def _value(number: float) -> float | None:

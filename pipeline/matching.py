@@ -21,8 +21,8 @@ def hash_rows(offsets, elements, counts):
     for row in range(len(hashes)):
         total = np.uint64(0)
         for pair in range(offsets[row], offsets[row + 1]):
-            total += _splitmix64((np.uint64(elements[pair]) << np.uint64(16)) | np.uint64(counts[pair]))
-        hashes[row] = _splitmix64(total)
+            total += splitmix64((np.uint64(elements[pair]) << np.uint64(16)) | np.uint64(counts[pair]))
+        hashes[row] = splitmix64(total)
     return hashes
 
 
@@ -94,7 +94,7 @@ def _same(row, offsets, elements, counts, known_row, known_offsets, known_elemen
 
 
 @numba.njit(inline="always")
-def _splitmix64(value):
+def splitmix64(value):
     """The finaliser of Steele et al. 2014 (doi:10.1145/2660193.2660195)."""
     value += np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,27 +1,47 @@
-"""What a property model's folder holds: weights, `model.json`, `parity.parquet` and `README.md`; split and metrics.
+"""A property model: its learners, intervals and reach, and the folder that holds them.
 
-Suffixes: N formulas.
+A folder holds `model.json` (what it predicts, elements, learners, split, metrics), the weights, `parity.parquet` (test
+formulas) and `README.md` (the model card); a model with analogues also the known compounds that it looks them up in.
+
+Suffixes: N formulas, F features, G groups.
 """
 
+import importlib
 import importlib.metadata
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import tables
 from pipeline.composition import ATOMIC_NUMBERS, Compositions
-from pipeline.provenance import derived_seed, file_digest
+from pipeline.provenance import file_digest
+from pipeline.screening import groups
+from pipeline.screening.analogues import KNOWN_FILE, Analogues
+from pipeline.screening.features import FEATURE_NAMES
+from pipeline.screening.interval import COVERAGE, Interval
+from pipeline.screening.learners import Inputs, Learner
+from pipeline.screening.reach import Reach
 
 FORMATION_ENERGY = "formation_energy_ev_per_atom"
+DECOMPOSITION_ENERGY = "decomposition_energy_ev_per_atom"
 BAND_GAP = "band_gap_ev"
+EXPERIMENTAL_BAND_GAP = "experimental_band_gap_ev"
+TARGETS = (FORMATION_ENERGY, DECOMPOSITION_ENERGY, BAND_GAP, EXPERIMENTAL_BAND_GAP)
+GAPS = (BAND_GAP, EXPERIMENTAL_BAND_GAP)
+"""0 for a metal: a classifier stands before the regressor, which learns from values above 0 alone."""
+
+LEARNERS = ("elemnet", "boosted", "attention")
+NONMETAL_THRESHOLD = 0.5
 DESCRIPTION_FILE, PARITY_FILE, CARD_FILE = "model.json", "parity.parquet", "README.md"
 WEIGHTS = (".safetensors", ".gz")
-MIN_FORMULAS_OF_ELEMENT = 10
 PARITY_ROWS = 3000
-TRAIN, VALIDATION, TEST = 0, 1, 2
+N_QUANTILES = 201
+METAL = "called a metal for sure"
+"""The group of gaps with a probability of a non-metal below one tenth: most are 0 and predicted without any error."""
 
 PARITY = tables.Table(
     "parity",
@@ -35,115 +55,161 @@ PARITY = tables.Table(
 )
 
 
+def unit(target: str) -> str:
+    """The unit of a target."""
+    return "eV/atom" if target.endswith("_ev_per_atom") else "eV"
+
+
+def uncertainty_column(target: str) -> str:
+    """The column of the half-width that stands beside a target's: ``band_gap_ev`` has ``band_gap_uncertainty_ev``."""
+    return target.replace("_ev", "_uncertainty_ev")
+
+
+def learner(name: str) -> ModuleType:
+    """The module of a learner; only those that a model has are imported."""
+    return importlib.import_module(f"pipeline.screening.{name}")
+
+
 @dataclass(frozen=True)
-class Labelled:
-    """Compositions with one label each.
+class Prediction:
+    """What a model says of N formulas.
 
     Attributes:
-        ids: Ids in the source, shape (N,).
-        compositions: N distinct reduced compositions.
-        values: Labels, float64 of shape (N,).
+        value: In the target's unit, float64 of shape (N,).
+        half_width: Of the 90 % interval, same unit.
+        probability_nonmetal: Of a gap above 0; None where the target is no gap.
+        distance: From the training formulas, see :class:`Reach`.
     """
 
-    ids: np.ndarray
-    compositions: Compositions
-    values: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, rows: np.ndarray) -> "Labelled":
-        """The rows at positions or of a boolean mask."""
-        return Labelled(self.ids[rows], self.compositions.take(rows), self.values[rows])
-
-    def lowest_energy(self, energies: np.ndarray) -> "Labelled":
-        """One row a formula: that of lowest energy (a known one before none), then the first."""
-        order = np.argsort(energies, kind="stable")  # NaN sorts last
-        first, _ = self.compositions.take(order).unique()
-        return self.take(np.sort(order[first]))
-
-    def without_rare_elements(self) -> "Labelled":
-        """Without formulas of elements that fewer than ten formulas have: nothing can be learnt of those."""
-        frequency = np.bincount(self.compositions.elements, minlength=256)
-        rare = (frequency < MIN_FORMULAS_OF_ELEMENT)[self.compositions.elements]
-        kept = np.ones(len(self), dtype=bool)
-        kept[self.compositions.rows[rare]] = False
-        return self.take(kept)
+    value: np.ndarray
+    half_width: np.ndarray
+    probability_nonmetal: np.ndarray | None
+    distance: np.ndarray
 
 
-def three_way_split(compositions: Compositions, validation: float, test: float, seed: int) -> np.ndarray:
-    """Assign each composition to training (0), validation (1) or test (2) by a hash of its reduced formula.
+@dataclass(frozen=True)
+class Estimator:
+    """What stands between features and intervals: learners whose mean is the prediction, and analogues.
 
-    Polymorphs and multiples of one formula fall together, and a formula keeps its place when rows are added.
-
-    Args:
-        compositions: N compositions.
-        validation, test: Shares of the two.
-        seed: Another seed is another split.
-
-    Returns:
-        uint8 of shape (N,).
+    Attributes:
+        vocabulary: Atomic numbers of the elements that it knows, ascending.
+        regressor: By name; their mean is the value.
+        classifier: By name; their mean is the probability of a value above 0. Empty where the target is no gap.
+        reach: Of the training formulas.
+        analogues: Where the learners were trained with them, else None.
     """
-    with np.errstate(over="ignore"):
-        mixed = (compositions.reduced().hashes() ^ np.uint64(derived_seed(seed, "split"))) * np.uint64(
-            0x9E3779B97F4A7C15
+
+    vocabulary: list[int]
+    regressor: dict[str, Learner]
+    classifier: dict[str, Learner]
+    reach: Reach
+    analogues: Analogues | None
+
+    def inputs(self, compositions: Compositions, magpie_NF: np.ndarray) -> Inputs:
+        """Formulas as the learners see them."""
+        return inputs(compositions, magpie_NF, self.analogues)
+
+    def predict(self, rows: Inputs, threads: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Value (0 where called a metal) and probability of a non-metal, float64 of shape (N,) each."""
+        if not self.classifier:
+            return mean(self.regressor, rows, threads), None
+        probability = mean(self.classifier, rows, threads)
+        nonmetal = np.flatnonzero(probability >= NONMETAL_THRESHOLD)
+        value = np.zeros(len(rows))
+        value[nonmetal] = np.maximum(mean(self.regressor, rows.take(nonmetal), threads), 0)
+        return value, probability
+
+    def shape(
+        self, rows: Inputs, value: np.ndarray, probability: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What intervals are made from.
+
+        Returns:
+            Features of shape (N, F), groups of shape (N, G), and distances from training of shape (N,).
+        """
+        distance = self.reach.distance(rows.features_NF[:, : len(FEATURE_NAMES)])
+        added = [value, distance] + ([] if probability is None else [probability])
+        groups_NG = groups.membership(rows.compositions)
+        if probability is not None:
+            metal = probability < 1 - COVERAGE
+            groups_NG = np.column_stack([groups_NG & ~metal[:, None], metal])
+        return np.column_stack([rows.features_NF, *added]), groups_NG, distance
+
+
+@dataclass(frozen=True)
+class PropertyModel:
+    """An estimator with its intervals.
+
+    Attributes:
+        estimator: Makes values.
+        interval: Makes their half-widths.
+    """
+
+    estimator: Estimator
+    interval: Interval
+
+    def predict(self, compositions: Compositions, magpie_NF: np.ndarray, threads: int) -> Prediction:
+        """Predict N formulas of the model's elements from their Magpie features."""
+        rows = self.estimator.inputs(compositions, magpie_NF)
+        value, probability = self.estimator.predict(rows, threads)
+        features_NF, groups_NG, distance = self.estimator.shape(rows, value, probability)
+        return Prediction(value, self.interval.half_width(features_NF, groups_NG, threads), probability, distance)
+
+    @classmethod
+    def load(cls, folder: str | Path, target: str) -> "PropertyModel":
+        """Read a folder.
+
+        Raises:
+            ValueError: The model is missing, damaged, or of another property.
+        """
+        description, folder = read_description(folder, target), Path(folder)
+        vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
+        regressor, classifier = (
+            {
+                name: learner(name).load(weights_path(folder, part, name), vocabulary)
+                for name in description["learners"][part]
+            }
+            for part in ("regressor", "classifier")
         )
-    uniform = (mixed >> np.uint64(11)) / float(1 << 53)
-    return np.where(uniform < test, TEST, np.where(uniform < test + validation, VALIDATION, TRAIN)).astype(np.uint8)
+        analogues = Analogues.load(folder / KNOWN_FILE) if description["analogues"] else None
+        reach = Reach.load(folder, len(FEATURE_NAMES))
+        interval = Interval.load(folder, list(description["interval_factors"].values()))
+        return cls(Estimator(vocabulary, regressor, classifier, reach, analogues), interval)
 
 
-def regression_metrics(
-    target: np.ndarray,
-    prediction: np.ndarray,
-    uncertainty: np.ndarray,
-    train_mean: float,
-) -> dict:
-    """Errors on a test set beside those of a model that always says the training mean; coverage of the intervals."""
-    error = np.abs(prediction - target)
-    return {
-        "rows": len(target),
-        "mae": float(error.mean()),
-        "rmse": float(np.sqrt((error**2).mean())),
-        "r2": float(1 - (error**2).sum() / max(((target - target.mean()) ** 2).sum(), 1e-300)),
-        "mean_predictor_mae": float(np.abs(target - train_mean).mean()),
-        "interval_coverage": float((error <= uncertainty).mean()),
-        "mean_interval_half_width": float(uncertainty.mean()),
-    }
+def inputs(compositions: Compositions, magpie_NF: np.ndarray, analogues: Analogues | None) -> Inputs:
+    """Formulas as learners see them: Magpie features, then those of analogues."""
+    if analogues is None:
+        return Inputs(compositions, magpie_NF)
+    return Inputs(compositions, np.column_stack([magpie_NF, analogues.features(compositions)]))
 
 
-def by_n_elements(test: Labelled, prediction: np.ndarray, uncertainty: np.ndarray) -> list[dict]:
-    """The same error and coverage apart for formulas of one, two, three... elements: a mean hides its poorest group."""
-    error, sizes = np.abs(prediction - test.values), test.compositions.n_elements
-    groups = ((int(size), error[sizes == size], uncertainty[sizes == size]) for size in np.unique(sizes))
-    return [
-        {"n_elements": size, "rows": len(wrong), "mae": float(wrong.mean()), "coverage": float((wrong <= width).mean())}
-        for size, wrong, width in groups
-    ]
+def mean(learners: dict[str, Learner], rows: Inputs, threads: int) -> np.ndarray:
+    """Mean of the learners' predictions, float64 of shape (N,)."""
+    return sum(each.predict(rows, threads) for each in learners.values()) / len(learners)
+
+
+def weights_path(folder: Path, part: str, name: str) -> Path:
+    """Where the weights of a learner lie in a model's folder."""
+    return folder / f"{part}-{name}.{learner(name).SUFFIX}"
+
+
+def group_names(target: str) -> tuple[str, ...]:
+    """Names of the groups that intervals are calibrated by."""
+    return (*groups.NAMES, METAL) if target in GAPS else groups.NAMES
+
+
+def residual_quantiles(residuals: np.ndarray, half_width: np.ndarray) -> list[float]:
+    """201 quantiles, 0 to 1, of (true - predicted) / half-width; of no rows those of even chances in the interval."""
+    if len(residuals) == 0:
+        return np.linspace(-1, 1, N_QUANTILES).tolist()
+    scores = residuals / np.maximum(half_width, 1e-6)
+    return np.round(np.quantile(scores, np.linspace(0, 1, N_QUANTILES)), 6).tolist()
 
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that make the weights."""
     return {name: importlib.metadata.version(name) for name in ("numpy", "torch", "lightgbm", "matminer")}
-
-
-def write_parity(
-    folder: Path,
-    target: str,
-    test: Labelled,
-    prediction,
-    uncertainty,
-    provenance: dict | None,
-) -> None:
-    """Write target, prediction and uncertainty of at most ``PARITY_ROWS`` test rows, evenly taken."""
-    rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), PARITY_ROWS)).astype(int)) if len(test) else []
-    data = {
-        "model": [target] * len(rows),
-        "id": [str(test.ids[row]) for row in rows],
-        "target": test.values[rows],
-        "prediction": np.round(prediction[rows], 4),
-        "uncertainty": np.round(uncertainty[rows], 4),
-    }
-    tables.write(folder / PARITY_FILE, PARITY, data, provenance)
 
 
 def read_description(folder: str | Path, target: str) -> dict:
@@ -167,7 +233,7 @@ def read_description(folder: str | Path, target: str) -> dict:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights in a folder, by name: `model.json` lists them, and so its own hash names them too."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS)
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS or path.name == KNOWN_FILE)
     return {path.name: file_digest(path) for path in files}
 
 
@@ -181,15 +247,28 @@ def _changed(folder: Path, description: dict) -> str | None:
 
 def _fault(description: dict) -> str | None:
     """Why predictions cannot use the description, None if they can."""
-    elements, factors = description.get("elements"), description.get("interval_factors")
+    elements, learners = description.get("elements"), description.get("learners")
     if not isinstance(elements, list) or not elements or not all(map(_is_symbol, elements)):
         return "'elements' is no list of element symbols"
     if len(set(elements)) < len(elements):
         return "'elements' names one of them twice"
-    if not isinstance(factors, list) or len(factors) != 2 or not all(map(_is_finite, factors)) or min(factors) < 0:
-        return "'interval_factors' is no list of two numbers from 0"
-    if description["target"] == BAND_GAP and not _is_finite(description.get("nonmetal_threshold")):
-        return "'nonmetal_threshold' is no number"
+    if not isinstance(learners, dict) or set(learners) != {"regressor", "classifier"}:
+        return "'learners' does not name those of a regressor and a classifier"
+    if not all(isinstance(names, list) and set(names) <= set(LEARNERS) for names in learners.values()):
+        return f"'learners' names others than {', '.join(LEARNERS)}"
+    if not learners["regressor"] or bool(learners["classifier"]) != (description["target"] in GAPS):
+        return "'learners' lacks the regressor's, or a gap's classifier's"
+    if not isinstance(description.get("analogues"), bool):
+        return "'analogues' is neither true nor false"
+    factors = description.get("interval_factors")
+    names = group_names(description["target"])
+    if not isinstance(factors, dict) or tuple(factors) != names or not all(map(_is_finite, factors.values())):
+        return "'interval_factors' is no number for each group of formulas"
+    quantiles = description.get("residual_quantiles")
+    if not isinstance(quantiles, list) or len(quantiles) != N_QUANTILES or not all(map(_is_finite, quantiles)):
+        return f"'residual_quantiles' is no list of {N_QUANTILES} numbers"
+    if quantiles != sorted(quantiles):
+        return "'residual_quantiles' do not ascend"
     return None
 
 

@@ -1,28 +1,25 @@
-"""Score one part of the filtered candidates: formation energy, band gap, novelty."""
+"""Score one part of the filtered candidates: property models, likeness, novelty."""
 
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
+from pipeline.composition import SYMBOLS, Compositions
 from pipeline.database.schema import ENTRIES
 from pipeline.filtering.schema import FILTERED
 from pipeline.screening.features import magpie
-from pipeline.screening.models import BAND_GAP, FORMATION_ENERGY, read_description
-from pipeline.screening.schema import CANDIDATE_COLUMNS, PREDICTED
+from pipeline.screening.likeness import LIKENESS, Likeness
+from pipeline.screening.models import TARGETS, PropertyModel, uncertainty_column
+from pipeline.screening.novelty import nearest_known
+from pipeline.screening.schema import CANDIDATE_COLUMNS, PREDICTED, SCORE_COLUMNS
 
 DECIMALS = 4
 CHUNK = 1 << 15
 """Rows scored at a time: features and what the models make of them take about 5 kB a row."""
-
-Scorer = Callable[[Compositions, np.ndarray], dict[str, Sequence]]
-"""Takes N compositions and their Magpie features (shape (N, 132)); returns columns of ``PREDICTED`` and ``reason``, why
-a row has none, None where it does."""
 
 
 def predict_part(
@@ -30,21 +27,17 @@ def predict_part(
     filtered_path: str | os.PathLike,
     predicted_path: str | os.PathLike,
     entries_path: str | os.PathLike,
-    formation_energy_model: str | os.PathLike,
-    band_gap_model: str | os.PathLike,
+    models: Mapping[str, str | os.PathLike],
     threads: int = 1,
     provenance: dict | None = None,
 ) -> None:
     """Score the rows of one part that survived the filter, in their order.
 
-    A formula with an element that a model was not trained on gets nulls from that model, with the reason. Scores are
-    rounded to four decimals, far below their uncertainty, so that the number of threads does not show in them.
-
     Args:
         filtered_path: A part of ``FILTERED``.
         predicted_path: Where the part of ``PREDICTED`` goes.
         entries_path: The database, for novelty.
-        formation_energy_model, band_gap_model: Folders of trained models.
+        models: Folder of the model of each target, and of ``"likeness"``.
         threads: Threads of torch and LightGBM.
         provenance: Kept in the table's metadata.
 
@@ -54,89 +47,75 @@ def predict_part(
     names = [field.name for field in CANDIDATE_COLUMNS]
     filtered = tables.read(filtered_path, FILTERED, [*names, "rejected_by"])
     survivors = filtered.filter(pc.is_null(filtered.column("rejected_by"))).select(names)
-    compositions = Compositions.from_table(survivors)
-    known = Compositions.from_table(tables.read(entries_path, ENTRIES, ["elements", "counts"]))
-    scorers = formation_energies(formation_energy_model, threads), band_gaps(band_gap_model, threads)
-    chunks = np.split(np.arange(len(compositions)), range(CHUNK, len(compositions), CHUNK))
-    scores = [_scores(compositions.take(rows), scorers) for rows in chunks]
-    data = {
-        **{name: survivors.column(name) for name in names},
-        **{name: pa.chunked_array([columns[name] for columns in scores]) for name in scores[0]},
-        "is_known": compositions.contained_in(known.reduced()),
-    }
-    tables.write(predicted_path, PREDICTED, {name: data[name] for name in PREDICTED.schema.names}, provenance)
+    scores = score(Compositions.from_table(survivors), models, entries_path, threads)
+    columns = {name: survivors.column(name) for name in names} | {name: scores[name] for name in scores.column_names}
+    tables.write(predicted_path, PREDICTED, {name: columns[name] for name in PREDICTED.schema.names}, provenance)
 
 
-def _scores(compositions: Compositions, scorers: Sequence[Scorer]) -> dict[str, pa.Array]:
-    """The score columns of ``PREDICTED``, novelty apart."""
-    features_NF = magpie(compositions)
-    columns, reasons = {}, []
-    for scorer in scorers:
-        columns |= scorer(compositions, features_NF)
-        reasons.append(columns.pop("reason"))
-    because = ["; ".join(filter(None, each)) or None for each in zip(*reasons, strict=True)]
-    return {**columns, "unscored_because": pa.array(because, pa.string())}
+def score(
+    compositions: Compositions,
+    models: Mapping[str, str | os.PathLike],
+    entries_path: str | os.PathLike,
+    threads: int,
+) -> pa.Table:
+    """The score columns of ``PREDICTED`` for N reduced compositions.
 
-
-def formation_energies(folder: str | os.PathLike, threads: int) -> Scorer:
-    """Load a model; what it makes of formulas are the formation-energy columns of ``PREDICTED``.
+    A formula with an element that a model was not trained on gets nulls from that model, with the reason. Scores are
+    rounded to four decimals, far below their uncertainty, so that the number of threads does not show in them.
 
     Args:
-        folder: Of the model.
-        threads: Threads of torch and LightGBM.
+        compositions: What is scored.
+        models, entries_path, threads: As in :func:`predict_part`.
 
     Raises:
-        ValueError: The model is missing or damaged.
+        ValueError: A table or a model is missing or damaged.
     """
-    import torch
-
-    from pipeline.screening import elemnet
-    from pipeline.screening.interval import Interval
-
-    description = read_description(folder, FORMATION_ENERGY)
-    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
-    network = elemnet.load(Path(folder) / elemnet.WEIGHTS_FILE, len(vocabulary))
-    interval = Interval.load(Path(folder), description["interval_factors"])
-
-    def score(compositions: Compositions, features_NF: np.ndarray) -> dict[str, Sequence]:
-        covered, reason = _covered(compositions, vocabulary, "formation energy")
-        torch.set_num_threads(threads)
-        scored = compositions.take(covered)
-        energy = elemnet.predict(network, elemnet.fractions(scored, vocabulary))
-        columns = np.column_stack([features_NF[covered], energy])
-        width = interval.half_width(columns, elemnet.has_few_elements(scored), threads)
-        return {
-            "formation_energy_ev_per_atom": _spread(energy, covered),
-            "formation_energy_uncertainty_ev_per_atom": _spread(width, covered),
-            "reason": reason,
-        }
-
-    return score
+    known = Compositions.from_table(tables.read(entries_path, ENTRIES, ["elements", "counts"])).reduced()
+    property_models = {target: PropertyModel.load(models[target], target) for target in TARGETS if target in models}
+    likeness = Likeness.load(models[LIKENESS])
+    bounds = range(0, max(len(compositions), 1), CHUNK)
+    chunks = [compositions.take(np.arange(start, min(start + CHUNK, len(compositions)))) for start in bounds]
+    schema = pa.schema([PREDICTED.schema.field(field.name) for field in SCORE_COLUMNS])
+    return pa.concat_tables([_chunk(chunk, property_models, likeness, known, threads, schema) for chunk in chunks])
 
 
-def band_gaps(folder: str | os.PathLike, threads: int) -> Scorer:
-    """Load a model of the band-gap columns of ``PREDICTED``, as :func:`formation_energies`."""
-    from pipeline.screening.band_gap import BandGapModel, may_be_nonmetal
-    from pipeline.screening.interval import Interval
+def _chunk(
+    compositions: Compositions,
+    property_models: Mapping[str, PropertyModel],
+    likeness: Likeness | None,
+    known: Compositions,
+    threads: int,
+    schema: pa.Schema,
+) -> pa.Table:
+    features_NF, n = magpie(compositions), len(compositions)
+    columns, reasons, distance = {}, [], np.zeros(n)
+    for target, model in property_models.items():
+        covered, reason = _covered(compositions, model.estimator.vocabulary, _plain(target))
+        found = model.predict(compositions.take(covered), features_NF[covered], threads)
+        columns[target] = _spread(found.value, covered)
+        columns[uncertainty_column(target)] = _spread(found.half_width, covered)
+        if target == "band_gap_ev":
+            columns["probability_nonmetal"] = _spread(found.probability_nonmetal, covered)
+        distance[covered] = np.maximum(distance[covered], found.distance)
+        reasons.append(reason)
+    if likeness is not None:
+        covered, reason = _covered(compositions, likeness.vocabulary, "likeness")
+        columns[LIKENESS] = _spread(
+            likeness.predict(compositions.take(covered), features_NF[covered], threads), covered
+        )
+        reasons.append(reason)
+    unscored = ["; ".join(filter(None, each)) or None for each in zip(*reasons, strict=True)]
+    _, away = nearest_known(compositions, known)
+    columns["distance_from_training"] = _spread(distance, np.equal(np.array(unscored, dtype=object), None))
+    columns["nearest_known_distance"] = pa.array(np.round(away, DECIMALS) + 0.0)
+    columns["is_known"] = pa.array(compositions.contained_in(known))
+    columns["unscored_because"] = pa.array(unscored, pa.string())
+    return pa.table([columns.get(field.name, pa.nulls(n, field.type)) for field in schema], schema=schema)
 
-    description = read_description(folder, BAND_GAP)
-    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
-    model = BandGapModel.load(Path(folder), description["nonmetal_threshold"])
-    interval = Interval.load(Path(folder), description["interval_factors"])
 
-    def score(compositions: Compositions, features_NF: np.ndarray) -> dict[str, Sequence]:
-        covered, reason = _covered(compositions, vocabulary, "band gap")
-        probability, gap = model.predict(features_NF[covered], threads)
-        columns = np.column_stack([features_NF[covered], probability, gap])
-        width = interval.half_width(columns, may_be_nonmetal(probability), threads)
-        return {
-            "probability_nonmetal": _spread(probability, covered),
-            "band_gap_ev": _spread(gap, covered),
-            "band_gap_uncertainty_ev": _spread(width, covered),
-            "reason": reason,
-        }
-
-    return score
+def _plain(target: str) -> str:
+    """A target's name in words."""
+    return target.split("_ev")[0].replace("_", " ")
 
 
 def _covered(compositions: Compositions, vocabulary: list[int], name: str) -> tuple[np.ndarray, np.ndarray]:

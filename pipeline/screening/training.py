@@ -1,41 +1,46 @@
-"""Train a property model on labelled compositions: the shipped ones, or a user's own from the database's entries."""
+"""Train a property model on labelled compositions: the shipped ones, or a user's own from a table or the database."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.composition import SYMBOLS, Compositions
+from pipeline import hull, tables
+from pipeline.composition import SYMBOLS, Compositions, concatenate
 from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT
 from pipeline.provenance import derived_seed
-from pipeline.screening import models
+from pipeline.screening import metrics, models
+from pipeline.screening.analogues import KNOWN_FILE, Analogues
+from pipeline.screening.card import card
 from pipeline.screening.features import magpie
-from pipeline.screening.interval import Interval
-from pipeline.screening.models import BAND_GAP, FORMATION_ENERGY, TEST, TRAIN, VALIDATION, Labelled
+from pipeline.screening.interval import Interval, halves
+from pipeline.screening.labelled import TEST, TRAIN, VALIDATION, Labelled, read_table, three_way_split
+from pipeline.screening.models import DECOMPOSITION_ENERGY, FORMATION_ENERGY, GAPS, Estimator, PropertyModel
+from pipeline.screening.reach import Reach
 
 MIN_ROWS = 200
+SIGMA = 5
 
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of both property models.
+    """Settings of property models.
 
     Args:
         validation_share, test_share: Of the formulas; the first stops training and calibrates intervals, the second
             is only measured.
-        elemnet: Keyword arguments of ``elemnet.ElemNetTraining``.
-        band_gap: Keyword arguments of ``band_gap.BandGapTraining``.
+        learners: Of each target: the learners whose mean is its prediction, with the settings of each.
+        analogues: Whether learners also see known compounds one element away, and their values.
     """
 
     validation_share: float
     test_share: float
-    elemnet: dict
-    band_gap: dict
+    learners: Mapping[str, Mapping[str, dict]]
+    analogues: bool
 
 
 def train_model(
@@ -45,44 +50,40 @@ def train_model(
     split_path: str | os.PathLike,
     folder: str | os.PathLike,
     settings: Training,
+    table: dict | None,
     seed: int,
     threads: int = 1,
     provenance: dict | None = None,
 ) -> None:
-    """Train one model on the labels of the user's database; held-out formulas take no part.
+    """Train one model on a table of the user's or on the labels of the database; held-out formulas take no part.
 
     Args:
-        target: ``"formation_energy_ev_per_atom"`` or ``"band_gap_ev"``.
+        target: One of ``models.TARGETS``.
         entries_path, split_path: Tables of the stages before.
         folder: Where the model goes.
         settings: See :class:`Training`.
+        table: ``path``, and the columns ``formula`` and ``value`` where they have other names; None takes the entries.
         seed: Of the split, the weights and the order of rows.
         threads: Threads of torch and LightGBM.
         provenance: Kept in the model's table and description.
 
     Raises:
-        ValueError: The database has too few labels of this kind.
+        ValueError: There are too few labels of this kind.
     """
-    columns = list(dict.fromkeys(["id", "formula", "elements", "counts", FORMATION_ENERGY, target]))
-    entries = tables.read(entries_path, ENTRIES, columns)
-    split = tables.read(split_path, SPLIT, ["id", "held_out"])
-    held_out = split.filter(split.column("held_out")).column("id")
-    labelled = pc.and_(
-        pc.is_valid(entries.column(target)),
-        pc.invert(pc.is_in(entries.column("id"), value_set=held_out.combine_chunks())),
-    )
-    entries = entries.filter(labelled)
-    rows = Labelled(
-        entries.column("id").to_numpy(zero_copy_only=False),
-        Compositions.from_table(entries).reduced(),
-        entries.column(target).to_numpy(),
-    ).lowest_energy(entries.column(FORMATION_ENERGY).to_numpy())
+    held_out = _held_out(entries_path, split_path)
+    if table is not None:
+        rows, source = read_table(**table), f"{table['path']}"
+    else:
+        rows, source = _from_entries(target, entries_path), f"{entries_path}"
+    rows = rows.take(~rows.compositions.contained_in(held_out))
     if len(rows) < MIN_ROWS:
         raise ValueError(
-            f"{entries_path}: {len(rows)} formulas with '{target}', at least {MIN_ROWS} are needed to train a model; "
-            "use the shipped model for it"
+            f"{source}: {len(rows)} formulas with '{target}', at least {MIN_ROWS} are needed to train a model; "
+            "use the shipped model for it, or name a table in screening.training.tables"
         )
-    card = f"The `entries` of this campaign with a value of `{target}`, lowest energy of each formula."
+    about = (
+        f"`{source}`: formulas with a value of `{target}`, of each the lowest in energy; held-out formulas left out."
+    )
     fit(
         target,
         rows,
@@ -90,9 +91,35 @@ def train_model(
         settings,
         seed,
         threads,
-        source={"name": "campaign", "card": card},
+        source={"name": "campaign", "card": about},
         provenance=provenance,
     )
+
+
+def _held_out(entries_path: str | os.PathLike, split_path: str | os.PathLike) -> Compositions:
+    entries = tables.read(entries_path, ENTRIES, ["id", "elements", "counts"])
+    split = tables.read(split_path, SPLIT, ["id", "held_out"])
+    ids = split.filter(split["held_out"])["id"].combine_chunks()
+    return Compositions.from_table(entries.filter(pc.is_in(entries["id"], value_set=ids))).reduced()
+
+
+def _from_entries(target: str, entries_path: str | os.PathLike) -> Labelled:
+    """The entries with a label; decomposition energies are those of the database's own formation energies."""
+    if target == models.EXPERIMENTAL_BAND_GAP:
+        raise ValueError(f"{target}: a database has no experimental gaps; name a table in screening.training.tables")
+    column = FORMATION_ENERGY if target == DECOMPOSITION_ENERGY else target
+    names = list(dict.fromkeys(["id", "elements", "counts", FORMATION_ENERGY, column]))
+    entries = tables.read(entries_path, ENTRIES, names)
+    entries = entries.filter(pc.is_valid(entries[column]))
+    rows = Labelled(
+        entries["id"].to_numpy(zero_copy_only=False),
+        Compositions.from_table(entries).reduced(),
+        entries[column].to_numpy(),
+    ).lowest(entries[FORMATION_ENERGY].to_numpy())
+    if target != DECOMPOSITION_ENERGY or len(rows) == 0:
+        return rows
+    rows = rows.within(SIGMA)
+    return Labelled(rows.ids, rows.compositions, hull.decomposition_energies(rows.compositions, rows.values))
 
 
 def fit(
@@ -117,167 +144,163 @@ def fit(
         provenance: Kept beside the model.
     """
     rows = rows.without_rare_elements()
-    part = models.three_way_split(rows.compositions, settings.validation_share, settings.test_share, seed)
-    sets = [rows.take(part == which) for which in (TRAIN, VALIDATION, TEST)]
-    if min(len(piece) for piece in sets) == 0:
-        sizes = [len(piece) for piece in sets]
-        raise ValueError(
-            f"{target}: training, validation and test sets of {sizes} formulas; raise the empty one's share"
-        )
-    vocabulary = np.unique(rows.compositions.elements).tolist()
+    part = three_way_split(rows.compositions, settings.validation_share, settings.test_share, seed)
+    train, validation, test = (rows.take(part == which) for which in (TRAIN, VALIDATION, TEST))
+    sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
+    if min(sizes.values()) == 0:
+        raise ValueError(f"{target}: sets of {sizes} formulas; raise the empty one's share in screening.training")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / models.DESCRIPTION_FILE).unlink(missing_ok=True)  # written last: a folder without it is no model
-    learn = {FORMATION_ENERGY: _formation_energy, BAND_GAP: _band_gap}[target]
-    prediction, uncertainty, specific = learn(sets, vocabulary, folder, settings, derived_seed(seed, target), threads)
+    for path in (folder / name for name in [models.DESCRIPTION_FILE, *models.digests(folder)]):
+        path.unlink(missing_ok=True)  # the description is written last: a folder without it is no model
+    fitted = train_estimator(target, train, validation, settings, derived_seed(seed, target), threads)
+    model, quantiles = calibrate(fitted, target, validation, derived_seed(seed, target), threads)
+    _write(folder, model)
+    prediction = model.predict(test.compositions, magpie(test.compositions), threads)
+    error = np.abs(prediction.value - test.values)
     description = {
         "target": target,
         "source": source["name"],
-        "elements": [SYMBOLS[z - 1] for z in vocabulary],
-        "rows": dict(zip(("train", "validation", "test"), map(len, sets), strict=True)),
+        "elements": [SYMBOLS[z - 1] for z in fitted.vocabulary],
+        "learners": {"regressor": list(fitted.regressor), "classifier": list(fitted.classifier)},
+        "analogues": settings.analogues,
+        "rows": sizes,
         "split": {
             "by": "hash of the reduced formula",
             "validation_share": settings.validation_share,
             "test_share": settings.test_share,
         },
         "seed": seed,
-        **specific,
-        "by_n_elements": models.by_n_elements(sets[TEST], prediction, uncertainty),
+        "training": {name: asdict(_settings(name, given)) for name, given in settings.learners[target].items()},
+        "interval_factors": dict(zip(models.group_names(target), model.interval.factors, strict=True)),
+        "residual_quantiles": quantiles,
+        "metrics": _metrics(target, fitted, train, test, prediction, threads),
+        "by_group": metrics.by_group(test.compositions, error, prediction.half_width),
+        "by_distance": metrics.by_distance(prediction.distance, error, prediction.half_width),
+        "history": {
+            part: {name: learner.history for name, learner in learners.items()}
+            for part, learners in (("regressor", fitted.regressor), ("classifier", fitted.classifier))
+        },
         "versions": models.versions(),
         "provenance": provenance or {},
     }
-    models.write_parity(folder, target, sets[TEST], prediction, uncertainty, provenance)
+    _write_parity(folder, target, test, prediction, provenance)
     with tables.atomic(folder / models.CARD_FILE) as path:
-        path.write_text(_card(description, source["card"]))
+        path.write_text(card(description, source["card"]))
     description["sha256"] = models.digests(folder)
     tables.write_json(folder / models.DESCRIPTION_FILE, description)
     return description
 
 
-def _formation_energy(
-    sets: Sequence[Labelled], vocabulary: list[int], folder: Path, settings: Training, seed: int, threads: int
-):
-    import torch
+def train_estimator(
+    target: str, train: Labelled, validation: Labelled, settings: Training, seed: int, threads: int
+) -> Estimator:
+    """Train the learners of a target; the validation set ends training, nothing else is learnt from it.
 
-    from pipeline.screening import elemnet
+    Raises:
+        ValueError: A set of gaps has no metals or no non-metals.
+    """
+    vocabulary = np.unique(concatenate([train.compositions, validation.compositions]).elements).tolist()
+    analogues = Analogues(train.compositions, train.values) if settings.analogues else None
+    features = [magpie(rows.compositions) for rows in (train, validation)]
+    seen = [
+        models.inputs(rows.compositions, features_NF, analogues)
+        for rows, features_NF in zip((train, validation), features, strict=True)
+    ]
 
-    torch.set_num_threads(threads)
-    options = elemnet.ElemNetTraining(**settings.elemnet)
-    data = [(elemnet.fractions(piece.compositions, vocabulary), piece.values) for piece in sets]
-    network, history = elemnet.fit(data[0], data[1], options, seed, lambda row: print(row, flush=True))
-    with tables.atomic(folder / elemnet.WEIGHTS_FILE) as path:
-        elemnet.save(network, path)
-    validation, test = (
-        (np.column_stack([magpie(piece.compositions), elemnet.predict(network, inputs_NE)]), energies)
-        for piece, (inputs_NE, energies) in zip(sets[1:], data[1:], strict=True)
-    )
-    residuals = np.abs(validation[0][:, -1] - validation[1])
-    interval = Interval.fit(validation[0], residuals, elemnet.has_few_elements(sets[1].compositions), seed, threads)
-    interval.save(folder)
-    prediction = test[0][:, -1]
-    uncertainty = interval.half_width(test[0], elemnet.has_few_elements(sets[2].compositions), threads)
-    return (
-        prediction,
-        uncertainty,
-        {
-            "architecture": {"name": "ElemNet", "hidden": [size for block in elemnet.BLOCKS for size in block]},
-            "method": elemnet.METHOD,
-            "training": {**asdict(options), "epochs_run": len(history)},
-            "interval_factors": interval.factors,
-            "metrics": models.regression_metrics(test[1], prediction, uncertainty, sets[0].values.mean()),
-            "history": history,
-        },
-    )
+    def learn(part: str, task: str, labels: list[np.ndarray], rows: list[np.ndarray]) -> dict:
+        learnt = {}
+        for name, given in settings.learners[target].items():
+            module = models.learner(name)
+            learnt[name] = module.fit(
+                seen[0].take(rows[0]),
+                labels[0][rows[0]],
+                seen[1].take(rows[1]),
+                labels[1][rows[1]],
+                task=task,
+                vocabulary=vocabulary,
+                settings=_settings(name, given),
+                seed=derived_seed(seed, part, name),
+                threads=threads,
+                report=lambda row, name=name: print(part, name, row, flush=True),
+            )
+        return learnt
 
-
-def _band_gap(
-    sets: Sequence[Labelled], vocabulary: list[int], folder: Path, settings: Training, seed: int, threads: int
-):
-    from sklearn.metrics import roc_auc_score
-
-    from pipeline import boosting
-    from pipeline.screening import band_gap
-
-    options = band_gap.BandGapTraining(**settings.band_gap)
-    train, validation, test = ((magpie(piece.compositions), piece.values) for piece in sets)
-    for name, (_, gaps) in zip(("training", "validation", "test"), (train, validation, test), strict=True):
-        if not 0 < (gaps > 0).sum() < len(gaps):
-            raise ValueError(f"{BAND_GAP}: the {name} set has no metals or no non-metals; use the shipped model")
-    model = band_gap.fit(train, validation, options, seed, threads)
-    model.save(folder)
-    probability, gap = model.predict(validation[0], threads)
-    columns = np.column_stack([validation[0], probability, gap])
-    interval = Interval.fit(columns, np.abs(gap - validation[1]), band_gap.may_be_nonmetal(probability), seed, threads)
-    interval.save(folder)
-
-    features_NF, gaps = test
-    probability, prediction = model.predict(features_NF, threads)
-    columns = np.column_stack([features_NF, probability, prediction])
-    uncertainty = interval.half_width(columns, band_gap.may_be_nonmetal(probability), threads)
-    nonmetal = gaps > 0
-    mean = train[1][train[1] > 0].mean()
-    regressed = np.maximum(boosting.predict(model.regressor, features_NF[nonmetal], threads), 0)
-    alone = models.regression_metrics(gaps[nonmetal], regressed, uncertainty[nonmetal], mean)
-    return (
-        prediction,
-        uncertainty,
-        {
-            "architecture": {
-                "name": "LightGBM on Magpie features",
-                "trees": {"classifier": model.classifier.num_trees(), "regressor": model.regressor.num_trees()},
-            },
-            "method": band_gap.METHOD,
-            "training": asdict(options),
-            "nonmetal_threshold": model.nonmetal_threshold,
-            "interval_factors": interval.factors,
-            "metrics": {
-                **models.regression_metrics(gaps, prediction, uncertainty, train[1].mean()),
-                "classifier_roc_auc": float(roc_auc_score(nonmetal, probability)),
-                **{f"nonmetal_{name}": alone[name] for name in ("rows", "mae", "r2", "mean_predictor_mae")},
-            },
-        },
-    )
+    values = [train.values, validation.values]
+    reach = Reach.fit(features[0], seed)
+    if target not in GAPS:
+        everything = [np.arange(len(each)) for each in values]
+        return Estimator(vocabulary, learn("regressor", "regression", values, everything), {}, reach, analogues)
+    nonmetal = [each > 0 for each in values]
+    for name, each in zip(("training", "validation"), nonmetal, strict=True):
+        if each.all() or not each.any():
+            raise ValueError(f"{target}: the {name} set has no metals or no non-metals; use the shipped model")
+    classifier = learn("classifier", "classification", nonmetal, [np.arange(len(each)) for each in values])
+    regressor = learn("regressor", "regression", values, [np.flatnonzero(each) for each in nonmetal])
+    return Estimator(vocabulary, regressor, classifier, reach, analogues)
 
 
-def _card(description: dict, data: str) -> str:
-    unit = "eV/atom" if description["target"] == FORMATION_ENERGY else "eV"
-    split, rows = description["split"], description["rows"]
-    metrics = "\n".join(
-        f"| {name} | {value if isinstance(value, int) else f'{value:.4f}'} |"
-        for name, value in description["metrics"].items()
-    )
-    settings = ", ".join(f"{name} {value}" for name, value in description["training"].items())
-    groups = "\n".join(
-        f"| {group['n_elements']} | {group['rows']} | {group['mae']:.4f} | {group['coverage']:.3f} |"
-        for group in description["by_n_elements"]
-    )
-    return f"""# {description["target"]}: {description["architecture"]["name"]}
+def calibrate(
+    estimator: Estimator, target: str, validation: Labelled, seed: int, threads: int
+) -> tuple[PropertyModel, list[float]]:
+    """Give an estimator its intervals, from the validation set; with the quantiles of normalised residuals."""
+    rows = estimator.inputs(validation.compositions, magpie(validation.compositions))
+    value, probability = estimator.predict(rows, threads)
+    features_NF, groups_NG, _ = estimator.shape(rows, value, probability)
+    residuals = validation.values - value
+    interval = Interval.fit(features_NF, np.abs(residuals), groups_NG, seed, threads)
+    _, held = halves(len(residuals))
+    if target in GAPS:  # the regressor's distribution is that of non-metals which the classifier knows
+        held = held[(validation.values[held] > 0) & (value[held] > 0)]
+    half_width = interval.half_width(features_NF[held], groups_NG[held], threads)
+    return PropertyModel(estimator, interval), models.residual_quantiles(residuals[held], half_width)
 
-## Data
-{data}
 
-## Model
-{description["method"]}
+def _settings(name: str, given: dict):
+    """Settings of a learner, by the dataclass of its module."""
+    module = models.learner(name)
+    kind = next(getattr(module, each) for each in vars(module) if each.endswith("Training"))
+    return kind(**given)
 
-{settings}
 
-## Split
-By {split["by"]}, seed {description["seed"]}: {rows["train"]} formulas to train, {rows["validation"]} to stop training
-and calibrate the intervals, {rows["test"]} for the test below. Formulas of elements that fewer than
-{models.MIN_FORMULAS_OF_ELEMENT} formulas have are left out. The model knows {len(description["elements"])} elements;
-formulas with others get no score.
+def _metrics(
+    target: str, fitted: Estimator, train: Labelled, test: Labelled, prediction: models.Prediction, threads: int
+) -> dict:
+    found = metrics.regression(test.values, prediction.value, prediction.half_width, train.values.mean())
+    if target == DECOMPOSITION_ENERGY:
+        found |= metrics.of_stability(test.values, prediction.value)
+    if target in GAPS:
+        nonmetal = test.values > 0
+        found |= metrics.of_nonmetals(nonmetal, prediction.probability_nonmetal)
+        rows = fitted.inputs(test.compositions, magpie(test.compositions)).take(nonmetal)
+        regressed = np.maximum(models.mean(fitted.regressor, rows, threads), 0)
+        mean = train.values[train.values > 0].mean()
+        alone = metrics.regression(test.values[nonmetal], regressed, prediction.half_width[nonmetal], mean)
+        found |= {f"nonmetal_{name}": alone[name] for name in ("rows", "mae", "r2", "mean_predictor_mae")}
+    return found
 
-## Test set
-Errors in {unit}. The interval is that of 90 %; outside the kinds of formulas trained on it covers less.
 
-| measure | value |
-|---|---|
-{metrics}
+def _write(folder: Path, model: PropertyModel) -> None:
+    parts = {"regressor": model.estimator.regressor, "classifier": model.estimator.classifier}
+    for part, learners in parts.items():
+        for name, learner in learners.items():
+            with tables.atomic(models.weights_path(folder, part, name)) as path:
+                learner.save(path)
+    model.interval.save(folder)
+    model.estimator.reach.save(folder)
+    if model.estimator.analogues is not None:
+        model.estimator.analogues.save(folder / KNOWN_FILE)
 
-| elements in the formula | rows | MAE | interval coverage |
-|---|---|---|---|
-{groups}
 
-## Files
-Weights, `model.json` (architecture, elements, split, metrics, versions, seed) and `parity.parquet` (target, prediction
-and uncertainty of up to {models.PARITY_ROWS} test formulas).
-"""
+def _write_parity(
+    folder: Path, target: str, test: Labelled, prediction: models.Prediction, provenance: dict | None
+) -> None:
+    """Write target, prediction and uncertainty of at most ``PARITY_ROWS`` test rows, evenly taken."""
+    rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), models.PARITY_ROWS)).astype(int))
+    data = {
+        "model": [target] * len(rows),
+        "id": [str(test.ids[row]) for row in rows],
+        "target": test.values[rows],
+        "prediction": np.round(prediction.value[rows], 4),
+        "uncertainty": np.round(prediction.half_width[rows], 4),
+    }
+    tables.write(folder / models.PARITY_FILE, models.PARITY, data, provenance)

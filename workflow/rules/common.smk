@@ -10,7 +10,8 @@ from pipeline.locks import check_run, claim
 from pipeline.provenance import seal_of, source_digest
 
 RESULTS = f"results/{config['campaign']}"
-MODELS = config["screening"]["models"]
+MODELS = {target: folder for target, folder in config["screening"]["models"].items() if folder is not None}
+TABLES = config["screening"]["training"]["tables"]
 OVERLAYS = [os.path.relpath(path) for path in workflow.overwrite_configfiles or []]
 # By the environment: as a parameter, another overlay with the same content would make the report anew.
 OVERLAY_OPTION = ["--configfile", *OVERLAYS] if OVERLAYS else []
@@ -175,7 +176,8 @@ def states_file(oxidation_states):
 def model_folder(target):
     """Folder of the property model that screens for `target`: the config's, or the one that this campaign trains."""
     chosen = MODELS[target]
-    shipped = os.path.relpath(Path(workflow.basedir) / chosen)  # so that a moved checkout has nothing to do again
+    shipped = os.path.relpath(Path(workflow.basedir) / os.path.expanduser(os.path.expandvars(chosen)))
+    # Relative, so that a moved checkout has nothing to do again.
     return Path(f"{RESULTS}/screening/models/{target}" if chosen == "train" else shipped)
 
 
@@ -188,6 +190,42 @@ def model_files(target):
         fail(f"screening.models.{target}: '{MODELS[target]}' is no folder of a model; give one, or write 'train'")
     weights = sorted(str(path) for path in folder.glob("*") if path.suffix in (".safetensors", ".gz"))
     return [f"{folder}/model.json", *weights]
+
+
+def all_model_files():
+    """The files of all property models of the campaign."""
+    return [path for target in MODELS for path in model_files(target)]
+
+
+def labelled_table(target):
+    """The user's own table of labels for a target as an input, nothing where the database's entries are learnt from."""
+    if target not in TABLES:
+        return []
+    path = os.path.expanduser(os.path.expandvars(TABLES[target]["path"]))
+    if not Path(path).is_file():
+        fail(f"screening.training.tables.{target}: no file '{path}'; give a CSV file, export what its name needs")
+    return [path]
+
+
+def learners_of(target):
+    """The modules that learn a target."""
+    return [f"pipeline.screening.{name}" for name in training_settings(target)["learners"][target]]
+
+
+def all_learners():
+    """The modules of all learners, as a trained model may hold any."""
+    return [f"pipeline.screening.{name}" for name in ("elemnet", "boosted", "attention")]
+
+
+def training_settings(target):
+    """What the training of one target reads of the config."""
+    training = config["screening"]["training"]
+    shares = {key: training[key] for key in ("validation_share", "test_share", "analogues")}
+    columns = {key: value for key, value in TABLES.get(target, {}).items() if key != "path"}
+    learners = {name: given for name, given in training["learners"][target].items() if given is not None}
+    if not learners:
+        fail(f"screening.training.learners.{target}: no learner is left; give one its settings, as 'boosted: {{}}'")
+    return {**shares, "learners": {target: learners}, "columns": columns}
 
 
 if config["sampling"]["shard_size"] < config["sampling"]["block_size"]:

@@ -2,10 +2,7 @@ rule export_folder:
     input:
         structures=rules.judge.output.structures,
         sources=rules.clean_rows.output.sources,
-        models=[
-            *model_files("formation_energy_ev_per_atom"),
-            *model_files("band_gap_ev"),
-        ],
+        models=all_model_files(),
         generator=rules.train.output.generator,
     output:
         sums=f"{RESULTS}/export/SHA256SUMS",

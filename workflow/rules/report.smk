@@ -16,10 +16,7 @@ rule write_report:
         filter_history=rules.filter_history.output.history,
         screened=rules.select_candidates.output.screened,
         selected=rules.select_candidates.output.selected,
-        models=[
-            *model_files("formation_energy_ev_per_atom"),
-            *model_files("band_gap_ev"),
-        ],
+        models=all_model_files(),
         structures=rules.judge.output.structures,
         references=rules.references.output.references,
         export=rules.export_folder.output.sums,

@@ -2,6 +2,7 @@ rule train_property_model:
     input:
         entries=rules.clean_rows.output.entries,
         split=rules.hold_out.output.split,
+        table=lambda wildcards: labelled_table(wildcards.target),
     output:
         model=f"{RESULTS}/screening/models/{{target}}/model.json",
     log:
@@ -12,23 +13,47 @@ rule train_property_model:
     resources:
         **needs(8000, config["training"]["runtime"]),
     params:
-        code=source_digest(
+        code=lambda wildcards: source_digest(
             "pipeline.screening.training",
-            "pipeline.screening.elemnet",
-            "pipeline.screening.band_gap",
+            *learners_of(wildcards.target),
         ),
-        settings=config["screening"]["training"],
+        settings=lambda wildcards: training_settings(wildcards.target),
         seed=SEED,
     script:
         "../scripts/train_property_model.py"
+
+
+rule train_likeness:
+    input:
+        entries=rules.clean_rows.output.entries,
+        split=rules.hold_out.output.split,
+        states=states_file(config["filtering"]["oxidation_states"]),
+    output:
+        model=f"{RESULTS}/screening/models/likeness/model.json",
+    log:
+        f"{LOGS}/train_likeness.log",
+    conda:
+        "../envs/kimberlite.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        **needs(6000, 60),
+    params:
+        code=source_digest("pipeline.screening.likeness"),
+        settings={
+            "rules": {key: value for key, value in config["filtering"].items() if key != "reject"},
+            **config["screening"]["likeness"],
+        },
+        seed=SEED,
+    script:
+        "../scripts/train_likeness.py"
 
 
 rule predict:
     input:
         filtered=rules.filter.output.filtered,
         entries=rules.clean_rows.output.entries,
-        formation_energy=model_files("formation_energy_ev_per_atom"),
-        band_gap=model_files("band_gap_ev"),
+        models=all_model_files(),
+        likeness=rules.train_likeness.output.model,
     output:
         predicted=f"{RESULTS}/screening/predicted/part-{{part}}.parquet",
     log:
@@ -40,11 +65,9 @@ rule predict:
     params:
         code=source_digest(
             "pipeline.screening.predict",
-            "pipeline.screening.elemnet",
-            "pipeline.screening.band_gap",
+            *all_learners(),
         ),
-        formation_energy=lambda wildcards, input: str(Path(input.formation_energy[0]).parent),
-        band_gap=lambda wildcards, input: str(Path(input.band_gap[0]).parent),
+        folders={target: str(model_folder(target)) for target in MODELS},
     script:
         "../scripts/predict.py"
 
@@ -53,6 +76,8 @@ rule select_candidates:
     input:
         predicted=expand(rules.predict.output.predicted, part=SHARDS),
         entries=rules.clean_rows.output.entries,
+        decomposition_energy=model_files("decomposition_energy_ev_per_atom")[0],
+        band_gap=model_files("band_gap_ev")[0],
     output:
         screened=expand(f"{RESULTS}/screening/screened/part-{{part}}.parquet", part=SHARDS),
         selected=f"{RESULTS}/screening/selected.parquet",
