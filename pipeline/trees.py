@@ -60,6 +60,8 @@ def _check_tree(tree: str, number: str, n_features: int) -> None:
     if any(fields[name] != value for name, value in _SINGLE.items()):
         raise ValueError("only numerical splits and constant leaves can be read")
     n_leaves = int(_numbers(fields["num_leaves"], np.int32).item())
+    thresholds = fields["threshold"].split(" ")  # infinite where missing values are split from all others
+    fields["threshold"] = " ".join("1e308" if threshold == "inf" else threshold for threshold in thresholds)
     values = {
         name: _numbers(fields[name], np.int32 if name in _INTEGERS else np.float64) for name in (*_SPLITS, *_LEAVES)
     }
