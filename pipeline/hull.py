@@ -211,8 +211,8 @@ class Hull:
 def decomposition_energies(compositions: Compositions, formation_energies_ev_per_atom: np.ndarray) -> np.ndarray:
     """Distance of each compound to the hull of all others: negative for stable ones, by how much they lie below it.
 
-    Bartel et al., npj Comput. Mater. 6, 97 (2020), doi:10.1038/s41524-020-00362-y. Where a compound has no others within
-    its elements, it is measured from the elements, and the distance is its formation energy.
+    Bartel et al., npj Comput. Mater. 6, 97 (2020), doi:10.1038/s41524-020-00362-y. Where there are no others of its
+    elements, a compound is measured from these, and the distance is its formation energy.
 
     Args:
         compositions: N distinct reduced compositions.
@@ -237,12 +237,9 @@ def decomposition_energies(compositions: Compositions, formation_energies_ev_per
         within = _system(compositions, row)
         subsets = chain.from_iterable(combinations(within, size) for size in range(1, len(within) + 1))
         others = [other for subset in subsets for other in systems.get(subset, ()) if other != row]
-        one = compositions.take([row])
-        distance = Hull(everything.take(others), energies[others]).distances(one, energies[[row]])
-        if not np.isnan(distance.energy_above_hull_ev_per_atom[0]):
-            result[row] = distance.energy_above_hull_ev_per_atom[0]
-        else:
-            result[row] = energies[row]
+        one = Hull(everything.take(others), energies[others]).distances(compositions.take([row]), energies[[row]])
+        alone = np.isnan(one.energy_above_hull_ev_per_atom[0])
+        result[row] = energies[row] if alone else one.energy_above_hull_ev_per_atom[0]
     return result
 
 

@@ -77,7 +77,11 @@ class Analogues:
         self.likeness_EE = pairs_EE / np.sqrt(np.outer(frequency_E, frequency_E) + _RARE)
 
     def features(self, compositions: Compositions) -> np.ndarray:
-        """Features of N reduced compositions, float64 of shape (N, A); NaN for values where no analogue has one."""
+        """Features of N reduced compositions, float64 of shape (N, A).
+
+        Where no analogue has a value, the columns of values are the mean over all known ones, and the share of these
+        with a value up to 0.
+        """
         values = np.full(len(self.known), np.nan) if self.values is None else self.values
         rows_NA = _features(
             *_arrays(compositions),
@@ -88,7 +92,13 @@ class Analogues:
             self.likeness_EE,
             np.asarray(values, dtype=np.float64),
         )
-        return np.round(rows_NA[:, : len(self.feature_names)], _DECIMALS)
+        rows_NA = rows_NA[:, : len(self.feature_names)]
+        if self.values is not None:
+            there = self.values[~np.isnan(self.values)]
+            overall = [there.mean()] * 4 + [(there <= 0).mean()]
+            without = np.isnan(rows_NA[:, len(OF_KNOWN) :]).any(axis=1)
+            rows_NA[without, len(OF_KNOWN) :] = overall
+        return np.round(rows_NA, _DECIMALS)
 
     def save(self, path: str | os.PathLike, provenance: dict | None = None) -> None:
         """Write the known compounds; what is counted in them is counted anew on reading."""

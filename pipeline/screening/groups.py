@@ -19,7 +19,8 @@ FAMILIES = {
 NO_ANION = "intermetallics"
 """Of a formula with several of these elements, the first family in the order above has it."""
 
-NAMES = (*SIZES, *FAMILIES, NO_ANION)
+KINDS = dict.fromkeys(SIZES, "size") | dict.fromkeys((*FAMILIES, NO_ANION), "family")
+NAMES = tuple(KINDS)
 
 
 def membership(compositions: Compositions) -> np.ndarray:

@@ -34,7 +34,8 @@ TARGETS = (FORMATION_ENERGY, DECOMPOSITION_ENERGY, BAND_GAP, EXPERIMENTAL_BAND_G
 GAPS = (BAND_GAP, EXPERIMENTAL_BAND_GAP)
 """0 for a metal: a classifier stands before the regressor, which learns from values above 0 alone."""
 
-LEARNERS = ("elemnet", "boosted", "attention")
+LEARNERS = {"elemnet": "ElemNet", "boosted": "Boosted", "attention": "Attention"}
+"""Module and class of each learner; its settings are the class of that name and ``Training``."""
 NONMETAL_THRESHOLD = 0.5
 DESCRIPTION_FILE, PARITY_FILE, CARD_FILE = "model.json", "parity.parquet", "README.md"
 WEIGHTS = (".safetensors", ".gz")
@@ -166,7 +167,7 @@ class PropertyModel:
         vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in description["elements"]]
         regressor, classifier = (
             {
-                name: learner(name).load(weights_path(folder, part, name), vocabulary)
+                name: getattr(learner(name), LEARNERS[name]).load(weights_path(folder, part, name), vocabulary)
                 for name in description["learners"][part]
             }
             for part in ("regressor", "classifier")
@@ -194,16 +195,20 @@ def weights_path(folder: Path, part: str, name: str) -> Path:
     return folder / f"{part}-{name}.{learner(name).SUFFIX}"
 
 
-def group_names(target: str) -> tuple[str, ...]:
-    """Names of the groups that intervals are calibrated by."""
-    return (*groups.NAMES, METAL) if target in GAPS else groups.NAMES
+def settings(name: str, given: dict):
+    """Settings of a learner, of its module's own dataclass."""
+    return getattr(learner(name), f"{LEARNERS[name]}Training")(**given)
 
 
-def residual_quantiles(residuals: np.ndarray, half_width: np.ndarray) -> list[float]:
+def group_kinds(target: str) -> dict[str, str]:
+    """The groups that intervals are calibrated by, each with its kind."""
+    return groups.KINDS | ({METAL: METAL} if target in GAPS else {})
+
+
+def residual_quantiles(scores: np.ndarray) -> list[float]:
     """201 quantiles, 0 to 1, of (true - predicted) / half-width; of no rows those of even chances in the interval."""
-    if len(residuals) == 0:
+    if len(scores) == 0:
         return np.linspace(-1, 1, N_QUANTILES).tolist()
-    scores = residuals / np.maximum(half_width, 1e-6)
     return np.round(np.quantile(scores, np.linspace(0, 1, N_QUANTILES)), 6).tolist()
 
 
@@ -261,7 +266,7 @@ def _fault(description: dict) -> str | None:
     if not isinstance(description.get("analogues"), bool):
         return "'analogues' is neither true nor false"
     factors = description.get("interval_factors")
-    names = group_names(description["target"])
+    names = tuple(group_kinds(description["target"]))
     if not isinstance(factors, dict) or tuple(factors) != names or not all(map(_is_finite, factors.values())):
         return "'interval_factors' is no number for each group of formulas"
     quantiles = description.get("residual_quantiles")

@@ -17,7 +17,7 @@ from pipeline.screening import metrics, models
 from pipeline.screening.analogues import KNOWN_FILE, Analogues
 from pipeline.screening.card import card
 from pipeline.screening.features import magpie
-from pipeline.screening.interval import Interval, halves
+from pipeline.screening.interval import Interval
 from pipeline.screening.labelled import TEST, TRAIN, VALIDATION, Labelled, read_table, three_way_split
 from pipeline.screening.models import DECOMPOSITION_ENERGY, FORMATION_ENERGY, GAPS, Estimator, PropertyModel
 from pipeline.screening.reach import Reach
@@ -170,8 +170,8 @@ def fit(
             "test_share": settings.test_share,
         },
         "seed": seed,
-        "training": {name: asdict(_settings(name, given)) for name, given in settings.learners[target].items()},
-        "interval_factors": dict(zip(models.group_names(target), model.interval.factors, strict=True)),
+        "training": {name: asdict(models.settings(name, given)) for name, given in settings.learners[target].items()},
+        "interval_factors": dict(zip(models.group_kinds(target), model.interval.factors, strict=True)),
         "residual_quantiles": quantiles,
         "metrics": _metrics(target, fitted, train, test, prediction, threads),
         "by_group": metrics.by_group(test.compositions, error, prediction.half_width),
@@ -218,7 +218,7 @@ def train_estimator(
                 labels[1][rows[1]],
                 task=task,
                 vocabulary=vocabulary,
-                settings=_settings(name, given),
+                settings=models.settings(name, given),
                 seed=derived_seed(seed, part, name),
                 threads=threads,
                 report=lambda row, name=name: print(part, name, row, flush=True),
@@ -247,19 +247,12 @@ def calibrate(
     value, probability = estimator.predict(rows, threads)
     features_NF, groups_NG, _ = estimator.shape(rows, value, probability)
     residuals = validation.values - value
-    interval = Interval.fit(features_NF, np.abs(residuals), groups_NG, seed, threads)
-    _, held = halves(len(residuals))
+    kinds = list(models.group_kinds(target).values())
+    interval, half_width = Interval.fit(features_NF, np.abs(residuals), groups_NG, kinds, seed, threads)
+    scores = residuals / np.maximum(half_width, 1e-6)
     if target in GAPS:  # the regressor's distribution is that of non-metals which the classifier knows
-        held = held[(validation.values[held] > 0) & (value[held] > 0)]
-    half_width = interval.half_width(features_NF[held], groups_NG[held], threads)
-    return PropertyModel(estimator, interval), models.residual_quantiles(residuals[held], half_width)
-
-
-def _settings(name: str, given: dict):
-    """Settings of a learner, by the dataclass of its module."""
-    module = models.learner(name)
-    kind = next(getattr(module, each) for each in vars(module) if each.endswith("Training"))
-    return kind(**given)
+        scores = scores[(validation.values > 0) & (value > 0)]
+    return PropertyModel(estimator, interval), models.residual_quantiles(scores)
 
 
 def _metrics(
