@@ -32,7 +32,9 @@ def _taken(name: str, meaning: str | None = None, null: str | None = None) -> pa
 MANIFEST = Table(
     "manifest",
     (
-        _taken("rank", "place in the ranking of formulas by predicted properties, 1 the best; candidates share it"),
+        _taken(
+            "rank", "place in the ranking of formulas by `usefulness`, 1 the best; candidates of a formula share it"
+        ),
         column(
             "id",
             pa.string(),
@@ -132,9 +134,55 @@ MANIFEST = Table(
             "predicted from the formula alone, against the elements; negative: bound. Low is not stable",
         ),
         _taken("formation_energy_uncertainty_ev_per_atom", _INTERVAL),
+        _taken(
+            "decomposition_energy_ev_per_atom",
+            "predicted from the formula alone: distance to the convex hull of all other compounds, by DFT at 0 K; "
+            "positive: it would decompose, negative: stable by so much",
+        ),
+        _taken("decomposition_energy_uncertainty_ev_per_atom", _INTERVAL),
+        _taken(
+            "probability_near_hull",
+            "predicted probability, 0 to 1, that the decomposition energy is at most the campaign's "
+            "screening.select.near_hull_ev_per_atom",
+        ),
         _taken("band_gap_ev", "predicted from the formula alone, as semi-local DFT would give it; 0: a metal"),
         _taken("band_gap_uncertainty_ev", _INTERVAL),
         _taken("probability_nonmetal", "predicted probability, 0 to 1, of a gap above 0"),
+        _taken(
+            "probability_gap_in_window",
+            "predicted probability, 0 to 1, that the gap lies between the campaign's screening.select.min_band_gap_ev "
+            "and max_band_gap_ev; 1 where it asked for none",
+        ),
+        _taken(
+            "experimental_band_gap_ev",
+            "predicted from the formula alone, as experiments find it; 0: a metal",
+            "the campaign has no model of it, or the model does not know an element",
+        ),
+        _taken("experimental_band_gap_uncertainty_ev", _INTERVAL, "as experimental_band_gap_ev"),
+        _taken(
+            "likeness",
+            "0 to 1: how much the formula is like those of the database among charge-balanced formulas; no probability "
+            "that it can be made",
+            "the database is too small to learn it from",
+        ),
+        _taken("diversity", "1/k for the k-th best candidate of its chemical system, so that no system fills the list"),
+        _taken(
+            "usefulness",
+            "0 to 1: product of probability_near_hull, likeness, probability_gap_in_window, half of "
+            "nearest_known_distance and diversity, each to the power of its weight in screening.select.weights; ranks",
+        ),
+        _taken(
+            "distance_from_training",
+            "how far the formula lies from what the models learnt from: 1 is the median of that; far above it they "
+            "guess, and the intervals may not say so",
+        ),
+        _taken(
+            "hhi_production",
+            "Herfindahl-Hirschman index of its elements' production, mean by mass (doi:10.1021/cm400893e): 0 from many "
+            "countries, above 2,500 from few, 10,000 from one",
+            "an element has none",
+        ),
+        _taken("hhi_reserve", "the same of reserves", "an element has none"),
         _taken("verdict"),
         _taken("nearest_known_id", "the database entry of nearest composition"),
         _taken("nearest_known_formula"),

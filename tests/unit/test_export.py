@@ -66,6 +66,27 @@ def test_the_manifest_says_where_each_came_from(tmp_path):
     assert row["model_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_scores_travel_with_their_uncertainty(tmp_path):
+    scores = {
+        "decomposition_energy_ev_per_atom": 0.012,
+        "decomposition_energy_uncertainty_ev_per_atom": 0.07,
+        "probability_near_hull": 0.81,
+        "experimental_band_gap_ev": 3.1,
+        "experimental_band_gap_uncertainty_ev": 0.6,
+        "likeness": 0.93,
+        "distance_from_training": 1.4,
+        "hhi_production": 2340.5,
+        "usefulness": 0.41,
+    }
+    output = make_export(tmp_path, [perovskite()], **{name: [value] for name, value in scores.items()})
+    row = manifest(output)[0]
+    assert {name: float(row[name]) for name in scores} == scores
+    assert row["diversity"] == ""
+    told = " ".join((output / "README.txt").read_text().split())
+    assert "decomposition_energy_uncertainty_ev_per_atom: half-width of its 90 % interval" in told
+    assert "likeness: 0 to 1: how much the formula is like those of the database" in told
+
+
 def test_a_crystal_without_a_template_is_the_generator_s(tmp_path):
     """And one with, in the same export, is a template's."""
     labels = {"template_label": [None, "salt"], "volume_method": [None, "dls"], "template_formula": [None, "BaTiO3"]}

@@ -10,7 +10,7 @@ from pipeline.composition import Compositions
 from pipeline.structures.assign import Library
 from pipeline.structures.build import build_structures
 from pipeline.structures.ranking import FEATURES, coordinates, orders
-from pipeline.structures.schema import BUILT, SAMPLES, SELECTED, BuildSettings
+from pipeline.structures.schema import BUILT, CARRIED, SAMPLES, SELECTED, BuildSettings
 from pipeline.structures.symmetry import primitive, symmetry
 from pipeline.structures.template_schema import TEMPLATES, TemplateSettings
 from pipeline.structures.templates import ROWS, build_templates, contacts, guess_oxidation_states
@@ -301,6 +301,24 @@ class TestBuild:
         assert {first["template_label"], second["template_label"]} == {"salt", "caesium"}
         assert 1 > first["template_probability"] > second["template_probability"] > 0
         assert first["origin"] == "template" and first["prototype"].startswith("AB_22")
+
+    def test_every_score_travels_with_its_candidate(self, tmp_path, library):
+        path, output = write_selected(tmp_path / "selected.parquet", ["KBr", "Al2O3"]), tmp_path / "built.parquet"
+        names = [field.name for field in CARRIED if field.type == pa.float64()]
+        table = tables.read(path, SELECTED)
+        for number, name in enumerate(names):
+            values = pa.array([number + 0.25, number + 0.5])
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), values)
+        tables.write(path, SELECTED, table)
+        settings = BuildSettings(min_template_probability=0.0, max_structures_per_formula=1)
+        build_structures(
+            selected_path=path, samples_paths=[], templates_path=library, output_path=output, settings=settings
+        )
+        built = tables.read(output, BUILT).to_pylist()
+        assert [row["rejected_by"] for row in built] == [None, "no_template"]
+        assert {"usefulness", "likeness", "decomposition_energy_uncertainty_ev_per_atom"} < set(names)
+        for row, part in zip(built, (0.25, 0.5), strict=True):
+            assert [row[name] for name in names] == [number + part for number in range(len(names))]
 
     def test_overlapping_atoms_are_rejected_with_the_reason(self, tmp_path, library):
         rows = run(tmp_path, library, ["KBr"], min_distance_factor=2.0)
