@@ -60,13 +60,13 @@ class AttentionTraining:
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
     """
 
-    epochs: int = 60
-    width: int = 128
+    epochs: int = 40
+    width: int = 96
     layers: int = 3
     heads: int = 4
     features: bool = True
     batch_size: int = 512
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.01
     averaging: float = 0.999
     patience: int = 20

@@ -15,7 +15,7 @@ from pipeline.weights import read_weights, write_weights
 
 VOCABULARY = [1, 3, 8, 11, 13, 14, 16, 17, 19, 20, 22, 26, 29, 30, 37, 38]
 ELECTRONEGATIVITY = 7  # of Magpie's properties
-SMALL = AttentionTraining(epochs=10, width=32, layers=2, heads=2, batch_size=32, learning_rate=5e-3, device="cpu")
+SMALL = AttentionTraining(epochs=10, width=32, layers=2, heads=2, batch_size=50, learning_rate=1e-2, device="cpu")
 
 
 def random_formulas(n: int, seed: int) -> Compositions:
@@ -60,12 +60,12 @@ def learn(settings=SMALL, *, task="regression", n=600, seed=3, threads=1, featur
 
 @pytest.fixture(scope="module")
 def plain() -> Attention:
-    return learn(replace(SMALL, epochs=15), n=1000, features=False)
+    return learn(replace(SMALL, epochs=15), n=800, features=False)
 
 
 @pytest.fixture(scope="module")
 def pair() -> Attention:
-    return learn(replace(SMALL, epochs=2, members=2), n=200)
+    return learn(replace(SMALL, epochs=2, members=2), n=100)
 
 
 def test_a_known_function_is_learnt(plain):
@@ -118,7 +118,7 @@ def test_fractions_and_elements_do_matter(plain):
 
 def test_same_seed_same_bytes(tmp_path, pair):
     for name, seed, threads in (("again", 3, 1), ("two_threads", 3, 2), ("other", 4, 1)):
-        learn(replace(SMALL, epochs=2, members=2), n=200, seed=seed, threads=threads).save(tmp_path / name)
+        learn(replace(SMALL, epochs=2, members=2), n=100, seed=seed, threads=threads).save(tmp_path / name)
     torch.set_num_threads(1)
     pair.save(tmp_path / "one")
     one, again, two_threads, other = (
@@ -147,7 +147,7 @@ def test_members_are_networks_of_their_own_and_their_mean_counts(pair):
 
 
 def test_classification_gives_probabilities():
-    model = learn(task="classification", n=1000, features=False, targets=lambda rows: spread(rows) > 0.25)
+    model = learn(task="classification", n=800, features=False, targets=lambda rows: spread(rows) > 0.25)
     test = random_formulas(500, seed=18)
     probability, truth = model.predict(inputs(test, False), 1), spread(test) > 0.25
     assert (probability > 0).all() and (probability < 1).all()
@@ -184,6 +184,23 @@ def test_unknown_and_constant_features_are_zero():
     rows = np.array([[2.0, np.nan, 5.0, np.nan], [4.0, 2.0, 6.0, 1.0], [1e9, np.inf, 5.0, 0.0]])
     scaled = attention._standardised(rows, scaling)
     assert np.array_equal(scaled, [[0, 0, 0, 0], [2, 0, 1, 1], [5, 0, 0, 0]])
+
+
+def test_the_steps_of_muon_are_orthogonal():
+    """Singular vectors stay, large singular values become about 1 (0.7 to 1.2, Jordan et al.), whatever the shape."""
+    for shape in ((3, 8, 20), (2, 20, 8), (2, 16, 16)):
+        matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+        turned = u.mT @ attention._orthogonal(matrices) @ vh.mT
+        values = turned.diagonal(dim1=1, dim2=2)
+        assert (turned - torch.diag_embed(values)).abs().max() < 1e-9
+        large = s > 0.1 * s.sum(dim=1, keepdim=True)
+        assert values[large].min() > 0.6 and values.max() < 1.3
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    shares = [attention._share_of_peak(progress) for progress in (0, 0.025, 0.05, 0.525, 1)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 def test_training_ends_when_validation_no_longer_improves():
