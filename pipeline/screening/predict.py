@@ -104,9 +104,10 @@ def _chunk(
             likeness.predict(compositions.take(covered), features_NF[covered], threads), covered
         )
         reasons.append(reason)
-    unscored = ["; ".join(filter(None, each)) or None for each in zip(*reasons, strict=True)]
+    unscored = ["; ".join(filter(None, each)) or None for each in zip([None] * n, *reasons, strict=True)]
     _, away = nearest_known(compositions, known)
-    columns["distance_from_training"] = _spread(distance, np.equal(np.array(unscored, dtype=object), None))
+    scored = np.equal(np.array(unscored, dtype=object), None)
+    columns["distance_from_training"] = _spread(distance[scored], scored)
     columns["nearest_known_distance"] = pa.array(np.round(away, DECIMALS) + 0.0)
     columns["is_known"] = pa.array(compositions.contained_in(known))
     columns["unscored_because"] = pa.array(unscored, pa.string())
