@@ -53,7 +53,8 @@ and calibrate the intervals, {rows["test"]} for the test below. Formulas of elem
 formulas with others get no score.
 
 ## Test set
-Errors in {unit(description["target"])}. The interval is that of 90 %; of formulas unlike those of training it covers less.
+Errors in {unit(description["target"])}. The interval is that of 90 %; of formulas unlike those of training it covers
+less.
 
 {_table(("measure", "value"), measures)}
 

@@ -1,7 +1,7 @@
 """What every learner of a property is given and gives back; each is a module of its own.
 
-A learner's module holds ``SUFFIX`` (of its weights' file), ``METHOD`` (for the model card), a dataclass of settings whose
-name ends in ``Training``, and ``fit``, which returns an object with ``history``, ``predict``, ``save`` and ``load``.
+A learner's module holds ``SUFFIX`` (of its weights' file), ``METHOD`` (for the model card), a dataclass of settings and
+``fit``, which returns an object with ``history``, ``predict``, ``save`` and ``load``; ``models.LEARNERS`` names them.
 
 Suffixes: N formulas, F features.
 """

@@ -30,7 +30,7 @@ def by_group(compositions: Compositions, error: np.ndarray, uncertainty: np.ndar
 
 
 def by_distance(distance: np.ndarray, error: np.ndarray, uncertainty: np.ndarray, n_bins: int = 10) -> list[dict]:
-    """The same for parts of the test set of equal size, from those near the training formulas to those far from them."""
+    """The same for parts of the test set of equal size, from near the training formulas to far from them."""
     parts = np.array_split(np.argsort(distance, kind="stable"), min(n_bins, len(distance)))
     return [
         {

@@ -195,9 +195,9 @@ def weights_path(folder: Path, part: str, name: str) -> Path:
     return folder / f"{part}-{name}.{learner(name).SUFFIX}"
 
 
-def settings(name: str, given: dict):
-    """Settings of a learner, of its module's own dataclass."""
-    return getattr(learner(name), f"{LEARNERS[name]}Training")(**given)
+def settings_class(name: str) -> type:
+    """The dataclass of a learner's settings."""
+    return getattr(learner(name), f"{LEARNERS[name]}Training")
 
 
 def group_kinds(target: str) -> dict[str, str]:

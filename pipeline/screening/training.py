@@ -170,7 +170,9 @@ def fit(
             "test_share": settings.test_share,
         },
         "seed": seed,
-        "training": {name: asdict(models.settings(name, given)) for name, given in settings.learners[target].items()},
+        "training": {
+            name: asdict(models.settings_class(name)(**given)) for name, given in settings.learners[target].items()
+        },
         "interval_factors": dict(zip(models.group_kinds(target), model.interval.factors, strict=True)),
         "residual_quantiles": quantiles,
         "metrics": _metrics(target, fitted, train, test, prediction, threads),
@@ -218,7 +220,7 @@ def train_estimator(
                 labels[1][rows[1]],
                 task=task,
                 vocabulary=vocabulary,
-                settings=models.settings(name, given),
+                settings=models.settings_class(name)(**given),
                 seed=derived_seed(seed, part, name),
                 threads=threads,
                 report=lambda row, name=name: print(part, name, row, flush=True),

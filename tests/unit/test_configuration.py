@@ -12,6 +12,7 @@ import yaml
 from pipeline.configuration import check
 from pipeline.database.cleaning import Cleaning
 from pipeline.generators import load
+from pipeline.screening.models import LEARNERS, TARGETS, settings_class
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
@@ -174,3 +175,13 @@ def test_every_key_of_the_default_is_required_and_closed(place):
     section[place[-1]] = value
     message = line(config)
     assert f"unknown key '{place[-1]}x'" in message and "did you mean" in message
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_schema_knows_the_settings_of_each_learner(name):
+    learners = json.loads(SCHEMA.read_text())["properties"]["screening"]["properties"]["training"]["properties"][
+        "learners"
+    ]
+    fields = {field.name for field in dataclasses.fields(settings_class(name))}
+    for target in TARGETS:
+        assert set(learners["properties"][target]["properties"][name]["properties"]) == fields
