@@ -21,9 +21,11 @@ from pipeline.report.counted import Counted
 from pipeline.report.funnel import Gate, by_reason, candidate_funnel, database_funnel
 from pipeline.screening.models import PARITY, PARITY_FILE
 from pipeline.screening.select import SCREENED, SELECTED
+from pipeline.screening.usefulness import TERMS
 from pipeline.structures.schema import STRUCTURES
 
-ENERGY, GAP = "formation_energy_ev_per_atom", "band_gap_ev"
+ENERGY, HULL, GAP = "formation_energy_ev_per_atom", "decomposition_energy_ev_per_atom", "band_gap_ev"
+PROPERTIES = (ENERGY, HULL, GAP, "experimental_band_gap_ev", "distance_from_training")
 Paths = Sequence[str | os.PathLike]
 
 
@@ -127,31 +129,39 @@ class Scores:
     """The screened candidates, as sums over their parts.
 
     Attributes:
-        values: By column, ``ENERGY`` and ``GAP``, the distinct values and how many candidates have each.
+        values: By column, of ``PROPERTIES`` and the terms of the ranking, the distinct values (of terms to two
+            decimals) and how many candidates have each.
+        shown: At most a given number of scored candidates, evenly taken: id, ``ENERGY`` and ``HULL``.
         n_selected: How many got a rank.
         rejected_by: How many fell by each cutoff.
     """
 
     values: dict[str, Counted]
+    shown: pa.Table
     n_selected: int
     rejected_by: Counter
 
 
-def read_scores(screened: Paths) -> Scores:
-    """Energy, gap and fate of every candidate that was screened, part by part."""
-    values = {name: Counted.of(np.zeros(0)) for name in (ENERGY, GAP)}
-    n_selected, fell = 0, Counter()
+def read_scores(screened: Paths, n_shown: int) -> Scores:
+    """Scores, terms and fate of every candidate that was screened, part by part."""
+    values = {name: Counted.of(np.zeros(0)) for name in (*PROPERTIES, *TERMS.values())}
+    n_selected, fell, shown = 0, Counter(), []
     for path in screened:
-        part = tables.read(path, SCREENED, [ENERGY, GAP, "rank", "rejected_by"])
-        values = {name: old + Counted.of(part[name].drop_null().to_numpy()) for name, old in values.items()}
+        part = tables.read(path, SCREENED, ["id", *values, "rank", "rejected_by"])
+        for name in values:
+            of_part = part[name].drop_null().to_numpy()
+            values[name] += Counted.of(np.round(of_part, 2) if name in TERMS.values() else of_part)
         n_selected += len(part) - part["rank"].null_count
         fell.update(by_reason(part["rejected_by"]))
-    return Scores(values, n_selected, fell)
+        scored = part.select(["id", ENERGY, HULL]).filter(pc.and_(part[ENERGY].is_valid(), part[HULL].is_valid()))
+        n = min(len(scored), -(-n_shown // len(screened)))
+        shown.append(scored.take(pa.array(np.linspace(0, len(scored) - 1, n).astype(int))))
+    return Scores(values, pa.concat_tables(shown), n_selected, fell)
 
 
 def read_selected(path: str | os.PathLike) -> pa.Table:
-    """The selected candidates with their scores."""
-    return tables.read(path, SELECTED, ["elements", "counts", ENERGY, GAP])
+    """The selected candidates with their scores and terms, by rank."""
+    return tables.read(path, SELECTED, ["id", "elements", "counts", *PROPERTIES, *TERMS.values(), "usefulness"])
 
 
 def read_funnels(

@@ -1,23 +1,19 @@
-"""The page's sections on candidates: their map, their properties, the models behind those, and the table."""
+"""The page's sections on candidates: their map, the table of those handed over, and how far to trust it."""
 
 import re
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.composition import Compositions, concatenate
 from pipeline.report import figures, page
-from pipeline.report.campaign import ENERGY, GAP, Known, Scores, smallest_hashes
-from pipeline.report.counted import Counted
+from pipeline.report.campaign import Known, smallest_hashes
 from pipeline.report.embedding import MIN_POINTS, embed
-from pipeline.report.page import Cell, number, text
+from pipeline.report.page import Cell, text
 
 ORIGINS = {"generator": "the generator", "random": "random sites of a random space group"}
 """Where structures that are on no template come from."""
-
-_PROPERTIES = {ENERGY: ("formation energy", "eV/atom"), GAP: ("band gap", "eV")}
 
 
 def chemical_map(known: Known, shown: Compositions, exported: Compositions, n_shown: int, seed: int) -> str:
@@ -47,104 +43,24 @@ def chemical_map(known: Known, shown: Compositions, exported: Compositions, n_sh
     ) + page.figures(figures.scatter_map(sets))
 
 
-def distributions(entries: pa.Table, scores: Scores, selected: pa.Table) -> str:
-    """Formation energies and band gaps of the database, of all candidates and of the selected."""
-    drawn, told = [], []
-    for name, (title, unit) in _PROPERTIES.items():
-        owners = (
-            ("database", Counted.of(entries[name].drop_null().to_numpy()), figures.TRAINING),
-            ("candidates", scores.values[name], figures.SAMPLES),
-            ("selected", Counted.of(selected[name].drop_null().to_numpy()), figures.CHOSEN),
-        )
-        sets, zeros, absent = [], [], []
-        for owner, values, color in owners:
-            if len(values) == 0:
-                absent.append(owner)
-                continue
-            if name == GAP:
-                positive = values.above(0)
-                zeros.append(f"{owner} {page.share((len(values) - len(positive)) / len(values))}")
-                values = positive
-            if len(values):
-                sets.append((owner, values, color))
-        if absent:
-            told.append(page.missing(f"No {title} to show for: {', '.join(absent)}."))
-        if zeros:
-            told.append(page.paragraph(f"Share without a gap (metals, left out of the plot): {', '.join(zeros)}."))
-        if sets:
-            heading = title.capitalize() + (" of those with one" if name == GAP else "")
-            drawn.append(figures.histograms(heading, unit, sets))
-    return (
-        page.paragraph(
-            "Formation energy (eV/atom, negative: bound against the elements) and band gap (eV). Database: values of "
-            "the source. Candidates: all that passed the filter, values of the models. Selected: those that met the "
-            "cutoffs, in the order of the ranking. In brackets: how many."
-        )
-        + (page.figures(*drawn) if drawn else "")
-        + "".join(told)
-    )
-
-
-def models(found: Sequence[tuple[dict, pa.Table]]) -> str:
-    """Parity plots and errors of the property models."""
-    if not found:
-        return page.missing("No property model was used.")
-    heads = [
-        ("property", ""),
-        ("trained on", "source, formulas"),
-        ("test formulas", ""),
-        ("MAE", "in the unit"),
-        ("MAE of the mean", "always saying the training mean"),
-        ("R²", ""),
-        ("coverage", "of the 90 % interval"),
-        ("half-width", "of the interval, mean"),
-    ]
-    rows, drawn = [], []
-    for description, parity in found:
-        name = description["target"]
-        title, unit = _PROPERTIES.get(name, (name, ""))
-        metrics = description["metrics"]
-        rows.append(
-            [
-                text(f"{title} ({unit})"),
-                text(f"{description['source']}, {description['rows']['train']:,}"),
-                number(metrics["rows"]),
-                number(metrics["mae"], ".3f"),
-                number(metrics["mean_predictor_mae"], ".3f"),
-                number(metrics["r2"], ".3f"),
-                Cell(page.share(metrics["interval_coverage"]), metrics["interval_coverage"], "n"),
-                number(metrics["mean_interval_half_width"], ".3f"),
-            ]
-        )
-        if len(parity):
-            target, prediction = (parity[column].to_numpy() for column in ("target", "prediction"))
-            ids = [escape(each) for each in parity["id"].to_pylist()]
-            drawn.append(
-                figures.parity(f"{title.capitalize()}: {len(parity):,} test formulas", unit, target, prediction, ids)
-            )
-    return (
-        page.paragraph(
-            "How well the models predict formulas that they never saw (the split is by reduced formula). Points on the "
-            "dotted line are perfect; a model is worth its name only where its mean absolute error (MAE) is far below "
-            "that of always saying the mean. The errors hold for formulas like those of the source, not for anything."
-        )
-        + page.table(heads, rows)
-        + (page.figures(*drawn) if drawn else page.missing("The models come without test predictions."))
-    )
-
-
 def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
     """The exported candidates; a click on a head sorts."""
     if not manifest:
         return page.missing("No candidate was exported: the funnel says at which step the last ones fell.")
+    with_experimental = any(line["experimental_band_gap_ev"] for line in manifest)
     heads = [
         ("rank", ""),
         ("formula", ""),
         ("space group", ""),
         ("to the hull", "eV/atom"),
         ("references", "of the hull"),
+        ("usefulness", "0 to 1"),
+        ("near the hull", "probability"),
+        ("decomposition energy", "eV/atom, 90 % interval"),
+        ("likeness", "0 to 1"),
         ("formation energy", "eV/atom, 90 % interval"),
         ("band gap", "eV, 90 % interval"),
+        *([("experimental gap", "eV, 90 % interval")] if with_experimental else []),
         ("density", "g/cm³"),
         ("structure from", "prototype or entry, its formula"),
         ("probability", "of the template"),
@@ -154,7 +70,7 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         ("distance", "to it, 0 to 2"),
         ("file", "in POSCAR/"),
     ]
-    rows = [_candidate(line) for line in manifest]
+    rows = [_candidate(line, with_experimental) for line in manifest]
     measured_from = sorted({line["hull_source"] for line in manifest} - {""})
     n = sum(bool(line["energy_above_hull_ev_per_atom"]) for line in manifest)
     hull = (
@@ -164,14 +80,16 @@ def candidate_table(manifest: Sequence[dict[str, str]]) -> str:
         else "The distance to the convex hull is known of none: no compound of their systems has a reference."
     )
     return page.paragraph(
-        "Handed over for DFT, best first: ranked by the upper end of the formation energy's 90 % interval, so that a "
-        "sure candidate comes before a wild guess. Click a heading to sort. The distance to the nearest known formula "
-        "is the sum of the absolute differences of the element fractions (0: same formula, 2: no element shared).",
+        "Handed over for DFT, best first: ranked by usefulness, as explained above. Click a heading to sort. "
+        "Usefulness to gap are predicted from the formula alone; <i>to the hull</i> is of the relaxed crystal. The "
+        "distance to the nearest known formula is the sum of the absolute differences of the element fractions (0: "
+        "same formula, 2: no element shared).",
         hull,
     ) + page.table(heads, rows, sortable=True)
 
 
-def _candidate(line: dict[str, str]) -> list[Cell]:
+def _candidate(line: dict[str, str], with_experimental: bool) -> list[Cell]:
+    experimental = line["experimental_band_gap_ev"], line["experimental_band_gap_uncertainty_ev"]
     label = line["template_label"]
     origin = f"{escape(label)}, {page.formula(line['template_formula'])}" if label else ORIGINS.get(line["origin"], "–")
     nearest = f"{page.formula(line['nearest_known_formula'])} <small>{escape(line['nearest_known_id'])}</small>"
@@ -184,8 +102,13 @@ def _candidate(line: dict[str, str]) -> list[Cell]:
         ),
         _number(line["energy_above_hull_ev_per_atom"], "+.3f"),
         _number(line["n_hull_references"], ".0f"),
+        _number(line["usefulness"], ".3f"),
+        _number(line["probability_near_hull"], ".2f"),
+        _measured(line["decomposition_energy_ev_per_atom"], line["decomposition_energy_uncertainty_ev_per_atom"]),
+        _number(line["likeness"], ".2f"),
         _measured(line["formation_energy_ev_per_atom"], line["formation_energy_uncertainty_ev_per_atom"]),
         _measured(line["band_gap_ev"], line["band_gap_uncertainty_ev"]),
+        *([_measured(*experimental)] if with_experimental else []),
         _number(line["density_g_per_cm3"], ".2f"),
         Cell(origin, label),
         _number(line["template_probability"], ".2f"),
@@ -236,10 +159,10 @@ def limits(references: str | None) -> str:
     told = {
         "Formation energy is not stability.": "A compound forms only if nothing else of the same elements lies lower; "
         f"that is its distance to the convex hull. {measured}",
-        "Formation energies and gaps are predicted from the formula alone.": "Polymorphs of one formula get the same "
-        "number, and the errors above are those of known chemistry: far from it they are larger, and the interval may "
-        "not say so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against "
-        "experiment.",
+        "The scores that rank are predicted from the formula alone.": "Polymorphs of one formula get the same number, "
+        "and the errors above are those of known chemistry: far from it they are larger, and the interval may not say "
+        "so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against experiment. "
+        "Likeness knows what was made so far, no law against the rest.",
         "Novel means: not in this campaign's database.": "A compound that is known elsewhere, or that cleaning "
         "dropped, counts as novel. Look a candidate up before computing it.",
         "Structures are borrowed or made up.": "A candidate takes the cell of a known crystal with its own elements "

@@ -81,6 +81,13 @@ def _facts(row: dict) -> list[tuple[str, str]]:
         return rounded(row[name], form) + (unit if row[name] is not None else "")
 
     energy, gap = _measured(row, "formation_energy", "eV/atom"), _measured(row, "band_gap", "eV")
+    decomposition, experimental = _measured(row, "decomposition_energy", "eV/atom"), row["experimental_band_gap_ev"]
+    terms = [
+        f"near the hull {shown('probability_near_hull', '.2f')}",
+        f"likeness {shown('likeness', '.2f')}",
+        f"gap as asked {shown('probability_gap_in_window', '.2f')}",
+        f"diversity {shown('diversity', '.2f')}",
+    ]
     return [
         ("rank", str(row["rank"])),
         ("file", f"<code>POSCAR-{escape(row['id'])}.vasp</code>"),
@@ -90,9 +97,14 @@ def _facts(row: dict) -> list[tuple[str, str]]:
             "relaxed formation energy",
             shown("relaxed_formation_energy_ev_per_atom", "+.3f", " eV/atom, by the potential"),
         ),
+        ("usefulness", f"{shown('usefulness', '.3f')}: {', '.join(terms)}"),
+        ("decomposition energy", f"{decomposition} <small>by the model of formulas</small>"),
         ("formation energy", f"{energy} <small>by the model of formulas</small>"),
         ("band gap", f"{gap} <small>by the model of formulas</small>"),
+        *([("experimental gap", _measured(row, "experimental_band_gap", "eV"))] if experimental is not None else []),
         ("probability of a gap", shown("probability_nonmetal", ".2f")),
+        ("distance from training", shown("distance_from_training", ".2f", " (1 is usual)")),
+        ("supply of the elements", shown("hhi_production", ",.0f", " (Herfindahl-Hirschman index, 0 to 10,000)")),
         ("structure from", _origin(row)),
         ("space group", _space_groups(row)),
         ("relaxation", _relaxation(row)),

@@ -36,14 +36,14 @@ def figure(title: str, data: list[dict], x: dict, y: dict, height: int = 340, **
     return {"title": title, "data": data, "layout": {**style, **layout}}
 
 
-def curves(title: str, epochs: Sequence[int], series: Mapping[str, Sequence], y: dict) -> Figure:
-    """Lines over the epochs; a null interrupts its line."""
+def curves(title: str, epochs: Sequence[int], series: Mapping[str, Sequence], y: dict, x: str = "epoch") -> Figure:
+    """Lines over the epochs, or what else ``x`` names; a null interrupts its line."""
     lines = [
         {"type": "scatter", "mode": "lines", "name": name, "x": list(epochs), "y": list(values)}
         | {"line": {"color": color, "width": 2}}
         for (name, values), color in zip(series.items(), SERIES * (1 + len(series) // len(SERIES)), strict=False)
     ]
-    return figure(title, lines, {"title": {"text": "epoch"}}, y, 320, showlegend=True)
+    return figure(title, lines, {"title": {"text": x}}, y, 320, showlegend=len(lines) > 1 or x == "epoch")
 
 
 def pass_rates(title: str, rates: Mapping[str, dict], sets: Sequence[tuple[str, str, str]]) -> Figure:
@@ -217,6 +217,32 @@ def parity(title: str, unit: str, target: np.ndarray, prediction: np.ndarray, la
     x = {"title": {"text": f"in the source ({unit})"}, "range": ends}
     y = {"title": {"text": f"predicted ({unit})"}, "range": ends}
     return figure(title, [points, line], x, y, 440, showlegend=False)
+
+
+def beside_each_other(
+    title: str,
+    axes: tuple[str, str],
+    sets: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str], str, int, float]],
+    level: float,
+) -> Figure:
+    """Points by two numbers, with a line at a level of the second.
+
+    Args:
+        title: Of the figure.
+        axes: Titles.
+        sets: Name, both numbers (N,), labels, colour, size in pixels and opacity of each set.
+        level: Where the line is.
+    """
+    data = [
+        {"type": "scatter", "mode": "markers", "name": name, "x": numbers(x, 4), "y": numbers(y, 4)}
+        | {"text": list(labels), "hovertemplate": "%{text}: %{x:.2f}, %{y:.2f} eV/atom<extra></extra>"}
+        | {"marker": {"color": color, "size": size, "opacity": opacity}}
+        for name, x, y, labels, color, size, opacity in sets
+    ]
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
+    line |= {"line": {"color": INK, "width": 1, "dash": "dot"}}
+    x, y = ({"title": {"text": axis}} for axis in axes)
+    return figure(title, data, x, y, 440, shapes=[line])
 
 
 def numbers(values: np.ndarray, digits: int = 5) -> list:

@@ -14,12 +14,13 @@ from pipeline.filtering.history import HISTORY
 from pipeline.filtering.schema import Rules
 from pipeline.provenance import derived_seed
 from pipeline.report import campaign as read
-from pipeline.report import candidates, cards, overview, page, sections
+from pipeline.report import candidates, cards, models, overview, page, scores, sections
+from pipeline.screening.criteria import Criteria
 from pipeline.structures.reference_schema import REFERENCES, reference_set
 from pipeline.structures.schema import STRUCTURES
 
 SHOWN = 1800
-"""Most known formulas, and most samples, on the map."""
+"""Most known formulas, samples, and scored candidates that a figure shows one by one."""
 
 Path = str | os.PathLike
 
@@ -74,7 +75,7 @@ def write_report(
         seed: Campaign seed.
         campaign: Its name.
         command: What repeats the campaign.
-        settings: The config, or the part of it to show.
+        settings: The config: what to show, and the criteria of the ranking.
         provenance: Versions and code digest are shown.
 
     Raises:
@@ -83,7 +84,7 @@ def write_report(
     known = read.read_known(entries, split, tensors)
     sampled = read.read_samples(samples, known.compositions, SHOWN)
     verdicts, rejected_by_filter, n_survived = read.read_verdicts(filtered)
-    scores, chosen = read.read_scores(screened), read.read_selected(selected)
+    scored, chosen = read.read_scores(screened, SHOWN), read.read_selected(selected)
     manifest = read.read_manifest(manifest_csv)
     cleaning = tables.read_json(cleaning_json)
     database, gates = read.read_funnels(
@@ -93,16 +94,17 @@ def write_report(
         draws=[tables.read_json(path) for path in draw_counts],
         rejected_by_filter=rejected_by_filter,
         n_survived=n_survived,
-        scores=scores,
+        scores=scored,
         structures=structures,
         n_exported=len(manifest),
     )
+    criteria = Criteria(**settings["screening"]["select"])
     rates = tables.read_json(pass_rates_json)
     by_epoch = tables.read(filter_history, HISTORY).to_pydict()
     reconstruction = None if reconstruction_json is None else tables.read_json(reconstruction_json)
     exported = _formulas_of(chosen, {line["formula"] for line in manifest})
     vocabulary = tables.read_json(vocabulary_json)["elements"]
-    models = [read.read_model(folder) for folder in model_folders]
+    predictors = [read.read_model(folder) for folder in model_folders]
     crystals = tables.read(structures, STRUCTURES).sort_by([("rank", "ascending"), ("id", "ascending")])
     measured_from = tables.read(references, REFERENCES)
     html = page.render(
@@ -130,8 +132,9 @@ def write_report(
                 "Chemical space",
                 candidates.chemical_map(known, sampled.shown, exported, SHOWN, derived_seed(seed, "report")),
             ),
-            ("Properties", candidates.distributions(known.table, scores, chosen)),
-            ("Property models", candidates.models(models)),
+            ("Scores", scores.scores(known.table, scored, chosen, [about for about, _ in predictors], criteria)),
+            ("Ranking", scores.ranking(scored, chosen, criteria)),
+            ("Property models", models.models(predictors)),
             ("Candidates", candidates.candidate_table(manifest)),
             ("Crystals", cards.cards(crystals, measured_from) + cards.changed_symmetries(crystals)),
             ("Limits", candidates.limits(reference_set(measured_from))),

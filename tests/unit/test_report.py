@@ -25,16 +25,21 @@ from pipeline.hull import Hull
 from pipeline.report import candidates, cards, crystals, funnel, page, periodic
 from pipeline.report.overview import FIGURES
 from pipeline.report.stage import write_report
+from pipeline.screening.criteria import Criteria
+from pipeline.screening.distribution import Residuals
 from pipeline.screening.models import PARITY
 from pipeline.screening.schema import PREDICTED
-from pipeline.screening.select import SELECTED, Cutoffs, select
+from pipeline.screening.select import SELECTED, select
 from pipeline.structures.reference_schema import REFERENCES
 from pipeline.structures.schema import STRUCTURES
+from tests.predicted import UNIFORM
+from tests.predicted import predicted as scored
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 KNOWN = ["NaCl", "MgO", "TiO2", "CsCl", "BaTiO3", "LiFePO4", "ZnS", "CaF2", "KBr", "Al2O3", "SiO2", "Li9N20"]
 SAMPLES = ["NaCl", "KCl", "SrTiO3", "NaCl3", "Fe2O3", "CaF2", "LiF", "Rb2O", "NaMg", "SrO"]
 DRAWN_TIMES = [3, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+SELECT = {"require_novel": True, "max_formation_energy_ev_per_atom": -0.5, "max_band_gap_ev": 3.0, "n_selected": 3}
 
 
 def make(
@@ -100,7 +105,9 @@ def make(
     given = {"entries_path": paths["entries"], "split_path": paths["split"]}
     write_pass_rates(**given, samples_paths=samples, output_path=rates, seed=1)
     write_history(**given, epoch_samples_path=folder / "epoch_samples.parquet", output_path=by_epoch)
-    screened = _screen(folder, filtered, paths)
+    # Crystals of a formula are of one chemical system too: without this, the second would fall behind other formulas.
+    chosen = SELECT | ({"weights": {"diversity": 0}} if crystals else {})
+    screened = _screen(folder, filtered, paths, Criteria(**chosen))
     manifest = _structures(folder, paths["selected"], hostile, exported, (1, 1, 0) if crystals else (2, 1, 0))
     cleaning = {"rows_in": 20, "rejected": 1, "dropped": {"single_element": 5, "excluded_element": 2}, "rows_out": 12}
     tables.write_json(folder / "cleaning.json", cleaning)
@@ -139,36 +146,37 @@ def make(
             "generator": "matgan",
             "training": {"preset": "default"},
             "database": {"sources": [{"name": "x", "kind": "table"}]},
+            "screening": {"select": chosen},
         },
         "provenance": {"versions": {"numpy": "2.4"}, "code": "abc"},
     }
 
 
-def _screen(folder: Path, filtered: list[Path], paths: dict) -> list[Path]:
+def _screen(folder: Path, filtered: list[Path], paths: dict, criteria: Criteria) -> list[Path]:
     predicted, screened = [], []
     for index, path in enumerate(filtered):
         rows = tables.read(path, FILTERED)
         rows = rows.filter(pc.is_null(rows["rejected_by"]))
-        n = len(rows)
-        table = {name: rows[name] for name in ("id", "n_drawn", "elements", "counts", "oxidation_states", "verdict")}
-        energy = -1.0 - np.arange(n)
-        table |= {"formation_energy_ev_per_atom": energy, "formation_energy_uncertainty_ev_per_atom": np.full(n, 0.25)}
-        table |= {"probability_nonmetal": np.full(n, 0.9), "band_gap_ev": np.linspace(0, 2, n)}
-        table |= {
-            "band_gap_uncertainty_ev": np.full(n, 0.5),
-            "is_known": [i.split("-")[0] in KNOWN for i in rows["id"].to_pylist()],
-        }
-        table |= {"unscored_because": pa.nulls(n, pa.string())}
+        formulas = Compositions.from_table(rows).formulas().to_pylist()
+        scores = scored(
+            formulas,
+            formation_energy_ev_per_atom=-1.0 - np.arange(len(rows)),
+            formation_energy_uncertainty_ev_per_atom=0.25,
+            band_gap_ev=np.linspace(0, 2, len(rows)),
+            likeness=0.15 * (1 + np.arange(len(rows))),
+            is_known=[formula in KNOWN for formula in formulas],
+        )
+        table = {name: rows[name] if name in rows.column_names else scores[name] for name in scores.column_names}
         predicted.append(folder / f"predicted-{index}.parquet")
         screened.append(folder / f"screened-{index}.parquet")
         tables.write(predicted[-1], PREDICTED, table)
-    cutoffs = Cutoffs(True, (), None, -0.5, None, None, None, None, 3)
     select(
         predicted_paths=predicted,
         entries_path=paths["entries"],
         screened_paths=screened,
         selected_path=paths["selected"],
-        cutoffs=cutoffs,
+        criteria=criteria,
+        residuals=Residuals(UNIFORM, UNIFORM),
     )
     return screened
 
@@ -262,6 +270,8 @@ def _model(folder: Path, hostile: str) -> Path:
     metrics = {"rows": 2, "mae": 0.1, "r2": 0.96, "mean_predictor_mae": 0.5, "interval_coverage": 1.0}
     metrics["mean_interval_half_width"] = 0.2
     description = {"target": "band_gap_ev", "source": hostile, "rows": {"train": 9}, "metrics": metrics}
+    description["by_group"] = [{"group": "oxides", "rows": 2, "mae": 0.125, "coverage": 0.5}]
+    description["by_distance"] = [{"from": 0.5, "to": 1.5, "rows": 2, "mae": 0.25, "coverage": 1.0}]
     tables.write_json(model / "model.json", description)
     return model
 
@@ -276,7 +286,7 @@ class Reader(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags, self.fetched, self.scripts, self.rows = [], [], [], []
+        self.tags, self.fetched, self.scripts, self.rows, self.tables = [], [], [], [], []
         self._inside = ""
         self.feed(html)
 
@@ -286,8 +296,11 @@ class Reader(HTMLParser):
         self.fetched += [value for name, value in attrs if name in ("src", "href", "data", "action", "srcset")]
         if tag == "script":
             self.scripts.append("")
+        if tag == "table":
+            self.tables.append([])
         if tag == "tr":
             self.rows.append([])
+            self.tables[-1].append(self.rows[-1])
         if tag in ("td", "th") and self.rows:
             self.rows[-1].append("")
 
@@ -302,6 +315,11 @@ class Reader(HTMLParser):
 
     def row(self, name: str) -> list[str]:
         return next(row for row in self.rows if row and row[0] == name)
+
+    def table(self, head: str) -> dict[str, list[str]]:
+        """Rows by their first cell of the table whose first head begins so."""
+        rows = next(rows for rows in self.tables if rows[0][0].startswith(head))
+        return {row[0]: row[1:] for row in rows}
 
     def figures(self) -> list[dict]:
         return [json.loads(script) for script in self.scripts if script.startswith('{"data"')]
@@ -367,8 +385,8 @@ def test_several_crystals_of_a_formula(tmp_path):
     assert "<b>69.2 %</b><span>of 13 draws are distinct formulas" in html
     assert "<b>77.8 %</b><span>of 9 distinct formulas are not in the database" in html
     assert "2 structures of 1 formulas were exported" in html
-    rows = [row for row in seen.rows if len(row) == 15 and row[0].isdigit()]
-    assert [(row[1], row[8]) for row in rows] == [("Fe2O3", "the generator")] * 2
+    rows = [row for row in seen.rows if len(row) == 19 and row[0].isdigit()]
+    assert [(row[1], row[12]) for row in rows] == [("Fe2O3", "the generator")] * 2
     rates = tables.read_json(arguments["pass_rates_json"])["icsd24_low"]["sets"]
     assert (rates["samples"]["overall"]["rows"], rates["samples_drawn"]["overall"]["rows"]) == (9, 13)
     assert "samples drawn after an epoch" not in html and "trained for 3 epochs" in html
@@ -423,14 +441,51 @@ def test_figures_are_valid_plotly(seen):
 
 
 def test_candidates_stand_in_the_order_of_the_manifest(seen):
-    rows = [row for row in seen.rows if len(row) == 15 and row[0].isdigit()]
+    rows = [row for row in seen.rows if len(row) == 19 and row[0].isdigit()]
     assert [row[1] for row in rows] == ["Fe2O3", "Fe2O3", "SrO"]
-    assert rows[0][5] == "−4.00 ± 0.25"
     assert rows[0][2] == "Fm-3m (225)"
     assert [row[3] for row in rows] == ["+0.100", "–", "–"]
     assert rows[0][4] == "3"
-    assert [rows[0][7], rows[0][9]] == ["5.25", "0.25"]
-    assert [row[10] for row in rows] == ["converged", "none", "none"]
+    # 0.75 near the hull, 0.6 likeness, gap of 1.5 ± 0.5 surely below 3
+    assert rows[0][5:11] == ["0.449", "0.75", "0.00 ± 0.10", "0.60", "−4.00 ± 0.25", "1.50 ± 0.50"]
+    assert [rows[0][11], rows[0][13]] == ["5.25", "0.25"]
+    assert [row[14] for row in rows] == ["converged", "none", "none"]
+
+
+def test_terms_stand_beside_their_weights_and_shares(seen):
+    rows = seen.table("term")
+    assert rows["term"] == [
+        "weightexponent",
+        "medianof candidates",
+        "medianof selected",
+        "shareof what lacks to usefulness 1",
+    ]
+    # of the selected: three times 0.75; 0.6, 0.45 and 0.45; each the first of its system
+    assert rows["near the hull"][:3] == ["1", "0.75", "0.75"]
+    assert rows["likeness"][:3] == ["1", "0.38", "0.45"]
+    assert rows["novelty"] == ["0", "0.50", "0.50", "0.0 %"]
+    assert rows["diversity"] == ["1", "1.00", "1.00", "0.0 %"]
+    shares = [float(rows[name][3].rstrip(" %")) for name in ("near the hull", "likeness", "gap as asked")]
+    lacks = -np.log([0.75**3, 0.6 * 0.45**2, (1 - 1 / 402) ** 3])
+    assert shares == pytest.approx((100 * lacks / lacks.sum()).tolist(), abs=0.1)
+
+
+def test_each_score_is_explained(html, seen):
+    rows = seen.table("score")
+    assert rows["band gap"][1] == "eV; 0: called a metal"
+    assert (
+        "mean error 0.100 eV, where always saying the mean errs by 0.500; learnt from 9 formulas" in rows["band gap"][2]
+    )
+    assert "at most 0.05 eV/atom" in rows["near the hull"][0]
+    assert "any to 3 eV" in rows["gap as asked"][0]
+    assert {"likeness", "distance from training", "novelty", "supply"} < set(rows)
+    assert "formation energy" not in rows  # no model of it among those given
+    assert "Bound is not stable" in html and "Usefulness by rank" in html
+
+
+def test_errors_of_a_model_stand_apart_by_kind_and_by_distance(seen):
+    assert seen.table("kind")["oxides"] == ["2", "0.125", "50.0 %"]
+    assert seen.table("distancefrom training")["0.50 to 1.50"] == ["2", "0.250", "100.0 %"]
 
 
 def test_same_inputs_same_bytes(campaign, tmp_path):
