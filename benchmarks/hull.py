@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
-import torch
 
 from benchmarks.compare import compare, timed
 from benchmarks.formulas import embedded
-from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions, concatenate
+from pipeline.composition import SYMBOLS, Compositions, concatenate
 from pipeline.hull import Hull
 
 _SHIPPED = Path("resources/models/formation_energy_oqmd")
@@ -76,15 +75,13 @@ def _references() -> tuple[Compositions, np.ndarray, str]:
 
 
 def _predicted(compositions: Compositions) -> tuple[Compositions, np.ndarray]:
-    from pipeline.screening import elemnet
-    from pipeline.screening.models import FORMATION_ENERGY, read_description
+    from pipeline.screening.features import magpie
+    from pipeline.screening.models import FORMATION_ENERGY, PropertyModel
 
-    torch.set_num_threads(1)
-    vocabulary = [ATOMIC_NUMBERS[symbol] for symbol in read_description(_SHIPPED, FORMATION_ENERGY)["elements"]]
-    outside = np.bincount(compositions.rows, ~np.isin(compositions.elements, vocabulary), len(compositions)) > 0
-    known = compositions.take(~outside)
-    network = elemnet.load(_SHIPPED / elemnet.WEIGHTS_FILE, len(vocabulary))
-    return known, elemnet.predict(network, elemnet.fractions(known, vocabulary)).astype(np.float64)
+    model = PropertyModel.load(_SHIPPED, FORMATION_ENERGY)
+    outside = compositions.rows[~np.isin(compositions.elements, model.estimator.vocabulary)]
+    known = compositions.take(np.setdiff1d(np.arange(len(compositions)), outside))
+    return known, model.predict(known, magpie(known), threads=1).value
 
 
 def _candidates(references: Compositions, n: int) -> Compositions:

@@ -1,8 +1,8 @@
-"""Formation energy and band gap with the shipped models, on random formulas of the embedded database's shapes.
+"""All scores of the default models, on random formulas of the embedded database's shapes.
 
-Ours is the stage's own job on parts of a table, novelty and intervals included, in two processes, as Snakemake runs it
-on two cores. The reference calls the same networks and trees on matminer's features, formula by formula and all in
-one: its rate is that of matminer.
+Ours is the stage's own job on parts of a table, likeness, novelty and intervals included, in two processes, as
+Snakemake runs it on two cores. The reference calls the same networks and trees on matminer's features, formula by
+formula and all in one, for the values alone: its rate is that of matminer.
 """
 
 import tempfile
@@ -16,20 +16,25 @@ import torch
 from benchmarks.compare import summary, timed
 from benchmarks.formulas import embedded
 from pipeline import tables
-from pipeline.composition import ATOMIC_NUMBERS, COUNTS, ELEMENTS, Compositions
+from pipeline.composition import COUNTS, ELEMENTS, Compositions
 from pipeline.filtering.baseline import element_frequency, matched_random
-from pipeline.filtering.schema import FILTERED
+from pipeline.filtering.schema import FILTERED, Rules
 from pipeline.processes import pool
+from pipeline.screening import likeness
 from pipeline.screening.features import DECIMALS
+from pipeline.screening.learners import Inputs
+from pipeline.screening.models import BAND_GAP, DECOMPOSITION_ENERGY, FORMATION_ENERGY, PropertyModel
 from pipeline.screening.predict import predict_part
 from pipeline.screening.schema import PREDICTED
 
 MODELS = {
-    "formation_energy_model": "resources/models/formation_energy_oqmd",
-    "band_gap_model": "resources/models/band_gap_mp",
+    FORMATION_ENERGY: "resources/models/formation_energy_oqmd",
+    DECOMPOSITION_ENERGY: "resources/models/decomposition_energy_mp",
+    BAND_GAP: "resources/models/band_gap_mp",
 }
 PROCESSES = 2
 FOR_REFERENCE = 1000
+RULES = Rules("icsd24_medium", include_alloys=False)
 TOLERANCE = 2e-4  # scores are rounded to four decimals
 
 
@@ -41,6 +46,8 @@ def measure(quick: bool) -> dict:
     formulas = matched_random(shapes, element_frequency(known), seed=1)
     with tempfile.TemporaryDirectory() as folder:
         tables.write(Path(folder, "entries.parquet"), tables.Table("entries", (ELEMENTS, COUNTS)), known.columns())
+        none = np.full(len(known), np.nan)
+        likeness.fit(known, none, Path(folder, likeness.LIKENESS), RULES, None, seed=1, threads=1)
         for part, rows in enumerate(np.array_split(np.arange(n), parts)):
             tables.write(Path(folder, f"filtered-{part}.parquet"), FILTERED, _survivors(formulas.take(rows)))
         _predict(folder, 1, warm := Path(folder, "warm.parquet"))  # compiled and read from disk, as after the first job
@@ -71,7 +78,7 @@ def _predict(folder: str, part: int, path: Path | None = None) -> None:
         filtered_path=Path(folder, f"filtered-{part}.parquet"),
         predicted_path=path or Path(folder, f"predicted-{part}.parquet"),
         entries_path=Path(folder, "entries.parquet"),
-        **MODELS,
+        models={**MODELS, likeness.LIKENESS: Path(folder, likeness.LIKENESS)},
     )
 
 
@@ -94,27 +101,17 @@ def _reference(formulas: Compositions) -> dict[str, np.ndarray]:
     from matminer.featurizers.composition import ElementProperty
     from pymatgen.core import Composition
 
-    from pipeline.screening import band_gap, elemnet
-    from pipeline.screening.models import BAND_GAP, FORMATION_ENERGY, read_description
-
-    energy_folder, gap_folder = (Path(folder) for folder in MODELS.values())
-    energy_model = read_description(energy_folder, FORMATION_ENERGY)
-    gap_model = read_description(gap_folder, BAND_GAP)
-    network = elemnet.load(energy_folder / elemnet.WEIGHTS_FILE, len(energy_model["elements"])).eval()
-    boosters = band_gap.BandGapModel.load(gap_folder, gap_model["nonmetal_threshold"])
+    texts = formulas.formulas().to_pylist()
     featurizer = ElementProperty.from_preset("magpie", impute_nan=True)
-    energies, features = [], []
-    for text in formulas.formulas().to_pylist():
-        formula = Composition(text)
-        shares = [formula.get_atomic_fraction(symbol) for symbol in energy_model["elements"]]
-        with torch.no_grad():
-            energies.append(float(network(torch.tensor([shares]))))
-        features.append(np.round(featurizer.featurize(formula), DECIMALS))
-    _, gaps = boosters.predict(np.array(features), torch.get_num_threads())
-    columns = {"formation_energy_ev_per_atom": np.array(energies), "band_gap_ev": gaps}
-    for values, model in zip(columns.values(), (energy_model, gap_model), strict=True):
-        seen = np.isin(formulas.elements, [ATOMIC_NUMBERS[symbol] for symbol in model["elements"]])
-        values[formulas.rows[~seen]] = np.nan
+    features_NF = np.array([np.round(featurizer.featurize(Composition(text)), DECIMALS) for text in texts])
+    columns = {}
+    for target, folder in MODELS.items():
+        estimator = PropertyModel.load(folder, target).estimator
+        outside = formulas.rows[~np.isin(formulas.elements, estimator.vocabulary)]
+        seen = np.setdiff1d(np.arange(len(formulas)), outside)
+        columns[target] = np.full(len(formulas), np.nan)
+        rows = Inputs(formulas.take(seen), features_NF[seen])
+        columns[target][seen], _ = estimator.predict(rows, torch.get_num_threads())
     return columns
 
 

@@ -319,14 +319,15 @@ def test_own_parquet(trials, record, tmp_path):
 
 
 def test_weights(trials, record, tmp_path):
-    rng, path = random.Random(6), tmp_path / elemnet.WEIGHTS_FILE
-    elemnet.save(elemnet.ElemNet(4), path)
+    rng, path = random.Random(6), tmp_path / "weights.safetensors"
+    vocabulary = [1, 3, 8, 11]
+    elemnet.ElemNet(elemnet.Network(4), vocabulary, "regression").save(path)
     whole = path.read_bytes()
     head = int.from_bytes(whole[:8], "little") + 8
     n, refused = trials(20, 6_000), 0
     for _ in range(n):
         path.write_bytes(damaged(rng, whole[:head]) + (whole[head:] if rng.random() < 0.9 else whole[head:-9]))
-        refused += refusal(lambda: elemnet.load(path, 4))[1]
+        refused += refusal(lambda: elemnet.ElemNet.load(path, vocabulary))[1]
     record(GROUP, "the header of a model's safetensors damaged, or its end cut", n, tally(n, refused))
 
 

@@ -34,8 +34,9 @@ from pipeline.database.records import FREE_UNPACKED, MAX_RECORD
 from pipeline.database.sources import read_source
 from pipeline.sampling import draw
 from pipeline.screening import elemnet
-from pipeline.screening.models import BAND_GAP, read_description
-from pipeline.screening.predict import band_gaps, formation_energies
+from pipeline.screening.attention import Attention
+from pipeline.screening.models import BAND_GAP, DECOMPOSITION_ENERGY, PropertyModel, read_description
+from pipeline.screening.reach import Reach
 from tests.campaign import OVERLAY, Campaign
 
 GROUP = "Hostile input"
@@ -469,7 +470,9 @@ def draw_blocks(path: Path) -> None:
 
 
 READERS = {
-    "weights.safetensors": lambda path: elemnet.load(path, 86),
+    "weights.safetensors": lambda path: elemnet.ElemNet.load(path, list(range(1, 87))),
+    "attention.safetensors": lambda path: Attention.load(path, list(range(1, 87))),
+    "reach.safetensors": lambda path: Reach.load(path.parent, 132),
     "interval.txt.gz": boosting.load,
     "model.json": lambda path: read_description(path.parent, BAND_GAP),
     "generator.safetensors": draw_blocks,
@@ -503,8 +506,8 @@ def test_a_planted_pickle_is_never_loaded(tmp_path, record):
 
 def scores(folder: Path, model: str) -> None:
     compositions = Compositions.from_formulas(["NaCl"])
-    load = band_gaps if model == "band_gap_mp" else formation_energies
-    load(folder, threads=1)(compositions, np.zeros((1, 132)))
+    target = BAND_GAP if model == "band_gap_mp" else DECOMPOSITION_ENERGY
+    PropertyModel.load(folder, target).predict(compositions, np.zeros((1, 132)), threads=1)
 
 
 @pytest.mark.parametrize(
@@ -514,11 +517,11 @@ def scores(folder: Path, model: str) -> None:
         ("band_gap_mp", {"elements": "/etc/passwd"}, "'elements' is no list of element symbols"),
         ("band_gap_mp", {"elements": ["Na", "../Cl"]}, "'elements' is no list of element symbols"),
         ("band_gap_mp", {"elements": ["Na", "Na"]}, "'elements' names one of them twice"),
-        ("band_gap_mp", {"nonmetal_threshold": "0.5"}, "'nonmetal_threshold' is no number"),
-        ("band_gap_mp", {"interval_factors": [1.0]}, "'interval_factors' is no list of two numbers"),
-        ("formation_energy_oqmd", {"interval_factors": [1.0, -1.0]}, "'interval_factors' is no list of two numbers"),
-        ("formation_energy_oqmd", {"interval_factors": None}, "'interval_factors' is no list of two numbers"),
-        ("formation_energy_oqmd", {"elements": ["Na", "Cl"]}, "not the weights of an ElemNet over 2 elements"),
+        ("band_gap_mp", {"learners": {"regressor": ["os"], "classifier": ["sys"]}}, "'learners' names others than"),
+        ("band_gap_mp", {"residual_quantiles": ["0"] * 201}, "'residual_quantiles' is no list of 201 numbers"),
+        ("band_gap_mp", {"interval_factors": [1.0]}, "'interval_factors' is no number for each group"),
+        ("decomposition_energy_mp", {"interval_factors": None}, "'interval_factors' is no number for each group"),
+        ("decomposition_energy_mp", {"analogues": True}, r"known\.parquet: no such file"),
     ],
 )
 def test_a_description_that_no_model_has_is_refused(tmp_path, model, change, reason):
@@ -565,7 +568,7 @@ TREES = {
 
 def test_trees_that_are_none(tmp_path, record):
     """Half of these make LightGBM abort or hang the process that hands them over."""
-    whole = gzip.decompress((MODELS / "formation_energy_oqmd" / "interval.txt.gz").read_bytes()).decode()
+    whole = gzip.decompress((MODELS / "decomposition_energy_mp" / "interval.txt.gz").read_bytes()).decode()
     for old, new in TREES.values():
         text = re.sub(old, new, whole, count=1)
         size = int(re.search(r"tree_sizes=(\d+)", whole)[1]) + len(text) - len(whole)  # of the first tree, made right
@@ -579,8 +582,8 @@ def test_trees_that_are_none(tmp_path, record):
 
 def test_what_follows_the_trees_is_left_aside(tmp_path):
     """LightGBM crashes over a line break in the name of a parameter."""
-    whole = gzip.decompress((MODELS / "formation_energy_oqmd" / "interval.txt.gz").read_bytes()).decode()
-    features_NF = np.random.default_rng(0).normal(size=(50, 133))
+    whole = gzip.decompress((MODELS / "decomposition_energy_mp" / "interval.txt.gz").read_bytes()).decode()
+    features_NF = np.random.default_rng(0).normal(size=(50, 134))
     values = []
     for text in (
         whole,
@@ -591,7 +594,7 @@ def test_what_follows_the_trees_is_left_aside(tmp_path):
         values.append(boosting.predict(boosting.load(tmp_path / "x.txt.gz"), features_NF, 1))
     assert (values[0] == values[1]).all() and (values[0] == values[2]).all()
     assert (values[0] == lightgbm.Booster(model_str=whole).predict(features_NF)).all()
-    with pytest.raises(ValueError, match="a LightGBM model of 133 features was given 132"):
+    with pytest.raises(ValueError, match="a LightGBM model of 134 features was given 133"):
         boosting.predict(boosting.load(tmp_path / "x.txt.gz"), features_NF[:, 1:], 1)
 
 

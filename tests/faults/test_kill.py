@@ -15,8 +15,9 @@ from tests.faults.stage import differences, job_killed, mend, power_cut, timed
 pytestmark = pytest.mark.slow
 GROUP = "Killed at a random moment"
 RULES = (
-    "read_rows clean_rows hold_out encode train autoencode draw collect filter pass_rates filter_history predict "
-    "select_candidates templates build_structures relax references judge export_folder write_report"
+    "read_rows clean_rows hold_out encode train autoencode draw collect filter pass_rates filter_history "
+    "train_likeness predict select_candidates templates build_structures relax references judge export_folder "
+    "write_report"
 ).split()
 QUICK = "export_folder"
 

@@ -31,7 +31,7 @@ def test_the_whole_chain_and_then_another_cutoff(cluster, on_slurm, finished):
     done(on_slurm)
     assert on_slurm.files() == finished.files()
     jobs = cluster.jobs()
-    assert {job.state for job in jobs} == {"COMPLETED"} and len(jobs) == 24
+    assert {job.state for job in jobs} == {"COMPLETED"} and len(jobs) == 25
     assert {job.rule: job.gpu for job in jobs if job.gpu} == dict.fromkeys(
         ("train", "autoencode", "relax", "references"), "gres:gpu:1"
     )
