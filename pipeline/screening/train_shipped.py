@@ -19,13 +19,14 @@ from pipeline.screening.models import BAND_GAP, DECOMPOSITION_ENERGY, FORMATION_
 from pipeline.screening.training import SIGMA, Training, fit
 
 SEED = 20180904
+TREES = {"max_trees": 800, "leaves": 63}  # as many as two million formulas can wait for
 SETTINGS = Training(
     validation_share=0.05,
     test_share=0.05,
     learners={
-        FORMATION_ENERGY: {"elemnet": {"epochs": 18}},
-        DECOMPOSITION_ENERGY: {"boosted": {}},
-        BAND_GAP: {"boosted": {}},
+        FORMATION_ENERGY: {"attention": {"epochs": 30, "members": 2}},
+        DECOMPOSITION_ENERGY: {"attention": {"epochs": 20, "members": 2}, "boosted": TREES},
+        BAND_GAP: {"attention": {"epochs": 20, "members": 2}, "boosted": TREES},
     },
     analogues=False,  # a known compound with its value is data, and no data are shipped
 )
