@@ -46,7 +46,8 @@ class AttentionTraining:
     """How the networks are made and trained.
 
     Args:
-        epochs: Passes over the training set; the learning rate falls to zero along a cosine over them.
+        epochs: Passes over the training set; the learning rate falls to zero along a cosine over them. Twenty of OQMD's
+            169,000 formulas take ten minutes on one core; sets of a few thousand need more passes and smaller batches.
         width: Numbers of a token; the last network is twice as wide.
         layers: Attention layers.
         heads: Heads of each attention.
@@ -60,7 +61,7 @@ class AttentionTraining:
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
     """
 
-    epochs: int = 40
+    epochs: int = 20
     width: int = 96
     layers: int = 3
     heads: int = 4
@@ -69,7 +70,7 @@ class AttentionTraining:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     averaging: float = 0.999
-    patience: int = 20
+    patience: int = 10
     members: int = 1
     device: str = "auto"
 
