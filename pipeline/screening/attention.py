@@ -1,11 +1,8 @@
 """Attention over the elements of a formula: the class of Roost and CrabNet (doi:10.1038/s41467-020-19964-7,
-doi:10.1038/s41524-021-00545-1).
+doi:10.1038/s41524-021-00545-1). The network stands in ``attention_network``.
 
-A formula is a set of tokens, one for each element with its share of the atoms. Formulas of the same number of elements
-go through the attention together, so that nothing is padded; all else sees the tokens of a batch as one matrix.
-
-Suffixes: N formulas, K elements of each formula of a group, T tokens of a batch, W width, H heads, F features,
-V vocabulary, R numbers that encode a fraction.
+Suffixes: N formulas, K elements of a formula, M element-count pairs, T tokens of a batch, F features, V vocabulary,
+P properties.
 """
 
 import math
@@ -20,8 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.provenance import derived_seed
+from pipeline.screening.attention_network import Batch, Network
 from pipeline.screening.features import element_properties
 from pipeline.screening.learners import Inputs, Report, Task
+from pipeline.screening.muon import Muon
 from pipeline.training.settings import pick_device
 from pipeline.weights import read_weights, write_weights
 
@@ -34,11 +33,8 @@ features of the formula join before the last network; mean absolute error (cross
 (AdamW for embeddings and vectors) with a warm-up and a cosine decay; the moving average of the weights is kept, rounded
 to float16 before it was tested."""
 INFERENCE_TOKENS, INFERENCE_BLOCK = 4096, 1 << 16
-WAVES = 6  # of the fraction's encoding: sines and cosines of 1, 2, 4... half turns
 LARGEST_FEATURE = 5.0  # standard deviations; what lies beyond is cut
-HEAD_BLOCKS = 3
 WARM_UP = 0.05
-MOMENTUM, NEWTON_SCHULZ = 0.95, (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
 
 
 @dataclass(frozen=True)
@@ -73,116 +69,6 @@ class AttentionTraining:
     patience: int = 10
     members: int = 1
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Formulas sorted by number of elements, as tensors.
-
-    Attributes:
-        sizes: (formulas N, elements K) of each group, in order.
-        elements_T: Places in the vocabulary.
-        fractions_T: Shares of the atoms.
-        features_NF: Standardised features; F may be 0.
-    """
-
-    sizes: list[tuple[int, int]]
-    elements_T: torch.Tensor
-    fractions_T: torch.Tensor
-    features_NF: torch.Tensor
-
-
-def _encoded(fractions_T: torch.Tensor) -> torch.Tensor:
-    """A fraction as numbers on a linear, a logarithmic and several periodic scales, shape (T, R)."""
-    turns = fractions_T[:, None] * (math.pi * 2 ** torch.arange(WAVES, device=fractions_T.device))
-    return torch.cat([fractions_T[:, None], fractions_T.log()[:, None], turns.sin(), turns.cos()], dim=1)
-
-
-def _normalised(hidden: torch.Tensor) -> torch.Tensor:
-    """Each row with mean 0 and variance 1; the layer that follows learns scale and shift.
-
-    (What torch's LayerNorm learns has gradients whose last bits depend on the number of threads.)
-    """
-    return functional.layer_norm(hidden, hidden.shape[1:])
-
-
-class _Residual(nn.Module):
-    """A network of one hidden layer, which adds to what comes in; nothing at first."""
-
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        nn.init.zeros_(self.narrow.weight)
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows + self.narrow(self.widen(_normalised(rows)).relu())
-
-
-class Layer(nn.Module):
-    """Attention between the elements of a formula, then a network on each; both added to what came in."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
-        self.merge = nn.Linear(width, width)
-        self.network = _Residual(width, 2 * width)
-        self.power_H = nn.Parameter(torch.ones(heads))
-        nn.init.zeros_(self.merge.weight)
-
-    def forward(self, tokens_TW: torch.Tensor, logs_T: torch.Tensor, sizes: list[tuple[int, int]]) -> torch.Tensor:
-        width = tokens_TW.shape[1]
-        together = self.queries_keys_values(_normalised(tokens_TW))
-        attended, lengths = [], [n * k for n, k in sizes]
-        for (n, k), part, logs in zip(sizes, together.split(lengths), logs_T.split(lengths), strict=True):
-            query, key, value = part.view(n, k, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-            bias_NHKK = (logs.view(n, 1, 1, k) * self.power_H[:, None, None]).expand(n, self.heads, k, k)
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias_NHKK)
-            attended.append(mixed.transpose(1, 2).reshape(n * k, width))
-        return self.network(tokens_TW + self.merge(torch.cat(attended)))
-
-
-class Network(nn.Module):
-    """From a batch to one number a formula."""
-
-    def __init__(self, settings: AttentionTraining, properties_VP: torch.Tensor, n_features: int):
-        super().__init__()
-        width, head = settings.width, 2 * settings.width
-        self.register_buffer("properties_VP", properties_VP)
-        self.own_VW = nn.Parameter(torch.randn(len(properties_VP), width) * 0.3)
-        self.project = nn.Linear(properties_VP.shape[1], width)
-        self.fraction = nn.Linear(2 + 2 * WAVES, width)
-        self.layers = nn.ModuleList(Layer(width, settings.heads) for _ in range(settings.layers))
-        self.score = nn.Linear(width, settings.heads)
-        self.power_H = nn.Parameter(torch.ones(settings.heads))
-        self.value = nn.Linear(width, head)
-        self.features = nn.Linear(n_features, head, bias=False) if n_features else None
-        self.blocks = nn.ModuleList(_Residual(head, width) for _ in range(HEAD_BLOCKS))
-        self.out = nn.Linear(head, 1)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Value (standardised) or logit, shape (N,)."""
-        table_VW = self.own_VW + self.project(self.properties_VP)
-        logs_T = batch.fractions_T.log()
-        tokens_TW = functional.embedding(batch.elements_T, table_VW) + self.fraction(_encoded(batch.fractions_T))
-        for layer in self.layers:
-            tokens_TW = layer(tokens_TW, logs_T, batch.sizes)
-        tokens_TW = _normalised(tokens_TW)
-        scores_TH = self.score(tokens_TW) + logs_T[:, None] * self.power_H
-        lengths, pooled = [n * k for n, k in batch.sizes], []
-        for (n, k), scores, values in zip(
-            batch.sizes, scores_TH.split(lengths), self.value(tokens_TW).split(lengths), strict=True
-        ):
-            weights_NHK = scores.view(n, k, -1).softmax(dim=1).transpose(1, 2)
-            heads = weights_NHK.shape[1]
-            values_NHKW = values.view(n, k, heads, -1).transpose(1, 2)
-            pooled.append((weights_NHK[..., None] * values_NHKW).sum(dim=2).reshape(n, -1))
-        hidden = torch.cat(pooled)
-        if self.features is not None:
-            hidden = hidden + self.features(batch.features_NF)
-        for block in self.blocks:
-            hidden = block(hidden)
-        return self.out(_normalised(hidden))[:, 0]
 
 
 class _Rows:
@@ -299,27 +185,31 @@ class Attention:
         tensors, about = read_weights(path)
         if about.get("learner") != "attention":
             raise ValueError(f"{path}: not the weights of an attention model; restore the file or train anew")
-        if about["vocabulary"] != list(vocabulary):
+        if about.get("vocabulary") != list(vocabulary):
             raise ValueError(
-                f"{path}: of {len(about['vocabulary'])} elements, other than the {len(vocabulary)} asked for"
+                f"{path}: of {len(about.get('vocabulary', ()))} elements, other than the {len(vocabulary)} asked for"
             )
-        settings = AttentionTraining(**{**about["settings"], "device": "auto"})
-        scaling = tensors["feature_mean"].numpy(), tensors["feature_deviation"].numpy()
-        networks = []
-        for member in range(settings.members):
-            network = _network(settings, vocabulary, len(scaling[0]))
-            weights = {name: tensors[f"{member}.{name}"].float() for name in network.state_dict()}
-            network.load_state_dict(weights)
-            networks.append(network)
-        values = (about[name] for name in ("center", "scale", "history"))
-        return cls(networks, settings, about["task"], about["vocabulary"], scaling, *values)
+        try:
+            settings = AttentionTraining(**{**about["settings"], "device": "auto"})
+            scaling = tensors["feature_mean"].numpy(), tensors["feature_deviation"].numpy()
+            networks = []
+            for member in range(settings.members):
+                network = _network(settings, vocabulary, len(scaling[0]))
+                network.load_state_dict({name: tensors[f"{member}.{name}"].float() for name in network.state_dict()})
+                networks.append(network)
+            values = (about[name] for name in ("center", "scale", "history"))
+            return cls(networks, settings, about["task"], about["vocabulary"], scaling, *values)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: not the weights of its settings ({reason}); restore it or train anew") from error
 
 
 def _network(settings: AttentionTraining, vocabulary: list[int], n_features: int) -> Network:
     properties_VP = element_properties()[vocabulary]
     deviation_P = properties_VP.std(axis=0)
     standard_VP = (properties_VP - properties_VP.mean(axis=0)) / np.where(deviation_P > 0, deviation_P, 1.0)
-    return Network(settings, torch.from_numpy(standard_VP).float(), n_features)
+    properties = torch.from_numpy(standard_VP).float()
+    return Network(settings.width, settings.layers, settings.heads, properties, n_features)
 
 
 def _values(network: Network, rows: _Rows, task: Task, center: float, scale: float) -> np.ndarray:
@@ -377,44 +267,6 @@ def fit(
 def _share_of_peak(progress: float) -> float:
     """Of the learning rate: a linear warm-up, then a cosine to 0, as training goes from 0 to 1."""
     return min(progress / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-class Muon:
-    """Steps of orthogonal matrices: momentum whose singular values are all made about 1 (Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon), of the size that AdamW's have (Liu et al. 2025, arXiv:2502.16982).
-
-    torch's own takes one matrix after another, in bfloat16, which few CPUs have; here those of a shape go together.
-    """
-
-    def __init__(self, matrices: list[nn.Parameter], learning_rate: float, weight_decay: float):
-        self.param_groups = [{"lr": learning_rate}]
-        self.weight_decay = weight_decay
-        shapes = dict.fromkeys(each.shape for each in matrices)
-        self.stacks = [[each for each in matrices if each.shape == shape] for shape in shapes]
-        self.momenta = [torch.zeros_like(torch.stack(stack)) for stack in self.stacks]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        rate = self.param_groups[0]["lr"]
-        for stack, momentum in zip(self.stacks, self.momenta, strict=True):
-            gradient = torch.stack([each.grad for each in stack])
-            momentum.lerp_(gradient, 1 - MOMENTUM)
-            turned = _orthogonal(gradient.lerp(momentum, MOMENTUM))
-            size = 0.2 * math.sqrt(max(stack[0].shape))
-            torch._foreach_mul_(stack, 1 - rate * self.weight_decay)
-            torch._foreach_add_(stack, list(turned), alpha=-rate * size)
-
-
-def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices of the same singular vectors with singular values of about 1: five quintic Newton-Schulz steps."""
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(5):
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
 
 
 def _train(

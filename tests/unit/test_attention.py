@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.composition import Compositions
-from pipeline.screening import attention
+from pipeline.screening import attention, muon
 from pipeline.screening.attention import Attention, AttentionTraining
 from pipeline.screening.features import element_properties, magpie
 from pipeline.screening.learners import Inputs
@@ -191,7 +191,7 @@ def test_the_steps_of_muon_are_orthogonal():
     for shape in ((3, 8, 20), (2, 20, 8), (2, 16, 16)):
         matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
-        turned = u.mT @ attention._orthogonal(matrices) @ vh.mT
+        turned = u.mT @ muon.orthogonal(matrices) @ vh.mT
         values = turned.diagonal(dim1=1, dim2=2)
         assert (turned - torch.diag_embed(values)).abs().max() < 1e-9
         large = s > 0.1 * s.sum(dim=1, keepdim=True)
