@@ -149,16 +149,17 @@ def limits(references: str | None) -> str:
         references: What the hull distances were measured from; None if there are none.
     """
     measured = (
-        "The distances on this page come from energies of a machine-learnt potential at rest, without temperature, "
-        f"against these references alone: {escape(references)}. A phase that is not among them cannot say that "
-        "a candidate decomposes: where the table states few references, a negative distance means little. The "
+        "The measured distances on this page come from energies of a machine-learnt potential at rest, without "
+        f"temperature, against these references alone: {escape(references)}. A phase that is not among them cannot say "
+        "that a candidate decomposes: where the table states few references, a negative distance means little. The "
         "potential errs by as much as decides about stability, and by more for chemistry that it never saw."
         if references
-        else "This campaign measured none, so many candidates with a strongly negative formation energy will decompose."
+        else "This campaign measured no such distance, so some candidates will decompose."
     )
     told = {
         "Formation energy is not stability.": "A compound forms only if nothing else of the same elements lies lower; "
-        f"that is its distance to the convex hull. {measured}",
+        "that is its distance to the convex hull. The ranking predicts it from the formula (decomposition energy), "
+        f"with the error stated above. {measured}",
         "The scores that rank are predicted from the formula alone.": "Polymorphs of one formula get the same number, "
         "and the errors above are those of known chemistry: far from it they are larger, and the interval may not say "
         "so. Gaps learnt from semi-local DFT, as those of the shipped model are, are too small against experiment. "

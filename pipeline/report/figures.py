@@ -181,17 +181,21 @@ def scatter_map(sets: Sequence[tuple[str, np.ndarray, Sequence[str], str, int, f
     return made
 
 
-def histograms(title: str, unit: str, sets: Sequence[tuple[str, Counted, str]]) -> Figure:
+def histograms(
+    title: str, unit: str, sets: Sequence[tuple[str, Counted, str]], edges: np.ndarray | None = None
+) -> Figure:
     """Distributions over common bins, each as shares of its own set; the outermost bins hold what lies beyond.
 
     Args:
         title: Of the figure.
         unit: Of the axis.
         sets: Name, values (at least one) and colour.
+        edges: Of the bins; without them they hold all but the outermost thousandths.
     """
-    every = together([values for _, values, _ in sets])
-    low, high = every.quantile(0.001), every.quantile(0.999)
-    edges = np.linspace(low, max(high, low + 1e-3), BINS + 1)
+    if edges is None:
+        every = together([values for _, values, _ in sets])
+        low, high = every.quantile(0.001), every.quantile(0.999)
+        edges = np.linspace(low, max(high, low + 1e-3), BINS + 1)
     data = []
     for name, values, color in sets:
         data.append(
@@ -224,6 +228,7 @@ def beside_each_other(
     axes: tuple[str, str],
     sets: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str], str, int, float]],
     level: float,
+    span: tuple[float, float],
 ) -> Figure:
     """Points by two numbers, with a line at a level of the second.
 
@@ -232,6 +237,7 @@ def beside_each_other(
         axes: Titles.
         sets: Name, both numbers (N,), labels, colour, size in pixels and opacity of each set.
         level: Where the line is.
+        span: Of the second number that is shown at first.
     """
     data = [
         {"type": "scatter", "mode": "markers", "name": name, "x": numbers(x, 4), "y": numbers(y, 4)}
@@ -242,7 +248,7 @@ def beside_each_other(
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
     line |= {"line": {"color": INK, "width": 1, "dash": "dot"}}
     x, y = ({"title": {"text": axis}} for axis in axes)
-    return figure(title, data, x, y, 440, shapes=[line])
+    return figure(title, data, x, y | {"range": list(span)}, 400, shapes=[line])
 
 
 def numbers(values: np.ndarray, digits: int = 5) -> list:

@@ -35,7 +35,8 @@ def models(found: Sequence[tuple[dict, pa.Table]]) -> str:
         ("half-width", "of the interval, mean"),
     ]
     rows, drawn, apart = [], [], []
-    for description, parity in found:
+    order = {name: place for place, name in enumerate(TITLES)}
+    for description, parity in sorted(found, key=lambda pair: order.get(pair[0]["target"], len(order))):
         name = description["target"]
         title, unit = TITLES.get(name, (name, ""))
         metrics = description["metrics"]

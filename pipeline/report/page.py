@@ -29,6 +29,9 @@ p{{margin:6px 0 12px;max-width:92ch}}
 .tiles b{{display:block;font-size:23px;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}}
 .tiles span{{font-size:13px;color:#5b6370}}
 .scroll{{overflow:auto;max-height:680px;border:1px solid {GRID};border-radius:4px;margin:8px 0 14px}}
+.scroll:has(table.even){{max-height:none}} table.even{{table-layout:fixed;width:100%;min-width:900px}}
+table.even td{{white-space:normal;vertical-align:top}} table.even td:first-child{{font-weight:600}}
+table.even th:first-child{{width:14%}}
 table{{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;min-width:100%}}
 th{{text-align:left;font-weight:600;background:#f5f6f8;position:sticky;top:0;vertical-align:bottom;z-index:1}}
 small{{color:#5b6370}} th small{{display:block;font-weight:400}}
@@ -133,8 +136,11 @@ def number(value: float | None, form: str = ",") -> Cell:
 
 
 def rounded(value: float | None, form: str) -> str:
-    """A number with a true minus sign; a dash where there is none."""
-    return "–" if value is None else format(value, form).replace("-", "−")
+    """A number with a true minus sign, none before a zero; a dash where there is no number."""
+    if value is None:
+        return "–"
+    said = format(value, form)
+    return (said if said.strip("-0.,") else said.removeprefix("-")).replace("-", "−")
 
 
 def text(value: str, kind: str = "") -> Cell:
@@ -168,13 +174,16 @@ def tiles(values: Sequence[tuple[str, str]]) -> str:
     return f'<div class="tiles">{shown}</div>'
 
 
-def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], *, sortable: bool = False) -> str:
+def table(
+    heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, even: bool = False
+) -> str:
     """A table.
 
     Args:
         heads: Name and unit (or empty) of each column; the kind of the first row's cell aligns the head.
         rows: Cells.
         sortable: Whether a click on a head sorts.
+        even: Columns of sentences, of one width and shown whole.
     """
     kinds = [cell.kind for cell in rows[0]] if rows else [""] * len(heads)
     head = "".join(
@@ -187,7 +196,7 @@ def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], *, s
         + "</tr>"
         for row in rows
     )
-    kind = ' class="sortable"' if sortable else ""
+    kind = _class(" ".join(["sortable"] * sortable + ["even"] * even))
     return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 

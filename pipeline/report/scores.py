@@ -54,7 +54,7 @@ _OTHERS = (
     ),
     (
         "gap as asked",
-        "probability that the gap lies in the window that the campaign asks for ({window})",
+        "probability that the gap is what the campaign asks for: {window}",
         "0 to 1; 1 where it asks for none",
         "from the probability of a gap above 0, the gap, its interval, and how the model erred",
         "As the band gap.",
@@ -81,6 +81,10 @@ _OTHERS = (
         "Prices and politics since.",
     ),
 )
+_HULL_EDGES = np.linspace(-0.5, 0.7, 61)
+"""eV/atom: few candidates lie beyond, and the outermost bins hold them."""
+_TERM_EDGES = np.linspace(-0.01, 1.01, 52) - 0.005
+"""Two values of two decimals each."""
 _TERM_TITLES = {
     "near_hull": "near the hull",
     "likeness": "likeness",
@@ -100,41 +104,12 @@ def scores(entries: pa.Table, found: Scores, selected: pa.Table, models: Sequenc
         models: Descriptions of the property models.
         criteria: Of the campaign.
     """
-    drawn, told = [], []
-    for name, (title, unit) in TITLES.items():
-        of_entries = [entries[name]] if name in entries.column_names else []
-        owners = (
-            (
-                "database",
-                Counted.of(pa.chunked_array(of_entries, pa.float64()).drop_null().to_numpy()),
-                figures.TRAINING,
-            ),
-            ("candidates", found.values[name], figures.SAMPLES),
-            ("selected", Counted.of(selected[name].drop_null().to_numpy()), figures.CHOSEN),
-        )
-        owners = [owner for owner in owners if owner[0] != "database" or of_entries]
-        if name == EXPERIMENTAL and not len(owners[0][1]):
-            continue
-        sets, zeros, absent = [], [], []
-        for owner, values, color in owners:
-            if len(values) == 0:
-                absent.append(owner)
-                continue
-            if unit == "eV":
-                positive = values.above(0)
-                zeros.append(f"{owner} {page.share((len(values) - len(positive)) / len(values))}")
-                values = positive
-            if len(values):
-                sets.append((owner, values, color))
-        if absent:
-            told.append(page.missing(f"No {title} to show for: {', '.join(absent)}."))
-        if zeros:
-            told.append(page.paragraph(f"Share without a {title} (metals, left out of the plot): {', '.join(zeros)}."))
-        if sets:
-            heading = title.capitalize() + (" of those with one" if unit == "eV" else "")
-            drawn.append(figures.histograms(heading, unit, sets))
+    drawn, told = _distributions(entries, found, selected)
     if len(found.shown):
         drawn.append(_energies(found.shown, selected, criteria.near_hull_ev_per_atom))
+    far = [owner for owner in _owners("distance_from_training", None, found, selected) if len(owner[1])]
+    if far:
+        drawn.append(figures.histograms("Distance from training", "1: median of what was learnt from", far))
     return (
         page.paragraph(
             "Every candidate that passed the filter gets these scores from its formula alone. A value ± a width means: "
@@ -145,41 +120,67 @@ def scores(entries: pa.Table, found: Scores, selected: pa.Table, models: Sequenc
         + page.paragraph(
             "Database: values of the source. Candidates: all that passed the filter. Selected: those that met the "
             "cutoffs, the best by usefulness. In brackets: how many. A low formation energy is common; a low "
-            "decomposition energy is what a compound needs."
+            "decomposition energy is what a compound needs. The outermost bins hold what lies beyond, and below the "
+            "dotted line a formula counts as near the hull."
         )
         + (page.figures(*drawn) if drawn else "")
         + "".join(told)
     )
 
 
+def _distributions(entries: pa.Table, found: Scores, selected: pa.Table) -> tuple[list[figures.Figure], list[str]]:
+    """A histogram of each property, and what is to be said beside them."""
+    drawn, told = [], []
+    for name, (title, unit) in TITLES.items():
+        owners = _owners(name, entries, found, selected)
+        if name == EXPERIMENTAL and not any(len(values) for _, values, _ in owners):
+            continue
+        absent = [owner for owner, values, _ in owners if not len(values)]
+        sets = [each for each in owners if len(each[1])]
+        if absent:
+            told.append(page.missing(f"No {title} to show for: {', '.join(absent)}."))
+        if unit == "eV" and sets:
+            zeros = [f"{owner} {page.share(1 - len(values.above(0)) / len(values))}" for owner, values, _ in sets]
+            told.append(page.paragraph(f"Share without a {title} (metals, left out of the plot): {', '.join(zeros)}."))
+            sets = [(owner, values.above(0), color) for owner, values, color in sets if len(values.above(0))]
+        if sets:
+            heading = title.capitalize() + (" of those with one" if unit == "eV" else "")
+            drawn.append(figures.histograms(heading, unit, sets, _HULL_EDGES if name == HULL else None))
+    return drawn, told
+
+
+def _owners(name: str, entries: pa.Table | None, found: Scores, selected: pa.Table) -> list[tuple[str, Counted, str]]:
+    """Who has a score: name, values and colour; the database where it has such a column."""
+    owners = [
+        ("candidates", found.values[name], figures.SAMPLES),
+        ("selected", Counted.of(_known(selected[name])), figures.CHOSEN),
+    ]
+    if entries is not None and name in entries.column_names:
+        owners.insert(0, ("database", Counted.of(_known(entries[name])), figures.TRAINING))
+    return owners
+
+
 def _readings(models: Sequence[dict], criteria: Criteria) -> str:
     """The table that says what each score means."""
-    heads = [
-        ("score", ""),
-        ("what it says", ""),
-        ("unit and sign", ""),
-        ("how sure", "on formulas that the model never saw"),
-        ("what it cannot tell", ""),
-    ]
+    heads = [(name, "") for name in ("score", "what it says", "unit and sign", "how sure", "what it cannot tell")]
     about = {model["target"]: model for model in models}
     rows = []
     for name, (title, _) in TITLES.items():
         if name in about:
             says, unit, cannot = _MEANINGS[name]
             rows.append([title, says, unit, _how_sure(about[name], TITLES[name][1]), cannot])
-    window = (criteria.min_band_gap_ev, criteria.max_band_gap_ev)
-    asked = " to ".join("any" if bound is None else f"{bound:g} eV" for bound in window) if any(window) else "any gap"
-    given = {"near_hull": criteria.near_hull_ev_per_atom, "window": asked}
+    given = {"near_hull": criteria.near_hull_ev_per_atom, "window": criteria.gap_window}
     rows += [[name, says.format(**given), *rest] for name, says, *rest in _OTHERS]
-    return page.table(heads, [[text(row[0]), *(text(each, "wrap") for each in row[1:])] for row in rows])
+    return page.table(heads, [list(map(text, row)) for row in rows], even=True)
 
 
 def _how_sure(model: dict, unit: str) -> str:
     metrics = model["metrics"]
     return (
-        f"mean error {metrics['mae']:.3f} {unit}, where always saying the mean errs by "
-        f"{metrics['mean_predictor_mae']:.3f}; learnt from {model['rows']['train']:,} formulas of {model['source']}; "
-        f"the 90 % intervals held {100 * metrics['interval_coverage']:.0f} % of {metrics['rows']:,} test formulas"
+        f"errs by {metrics['mae']:.3f} {unit} in the mean on {metrics['rows']:,} formulas that it never saw (always "
+        f"saying the mean: {metrics['mean_predictor_mae']:.3f}); the 90 % intervals held "
+        f"{100 * metrics['interval_coverage']:.0f} % of them; learnt from {model['rows']['train']:,} formulas of "
+        f"{model['source']}"
     )
 
 
@@ -198,6 +199,7 @@ def _energies(shown: pa.Table, selected: pa.Table, near_hull: float) -> figures.
         ("formation energy (eV/atom)", "decomposition energy (eV/atom)"),
         [each for each in sets if len(each[1])],
         near_hull,
+        (_HULL_EDGES[0], _HULL_EDGES[-1]),
     )
 
 
@@ -230,7 +232,7 @@ def ranking(found: Scores, selected: pa.Table, criteria: Criteria) -> str:
         )
         sets = (("candidates", every, figures.SAMPLES), ("selected", chosen, figures.CHOSEN))
         if shown := [each for each in sets if len(each[1])]:
-            drawn.append(figures.histograms(_TERM_TITLES[name].capitalize(), "", shown))
+            drawn.append(figures.histograms(_TERM_TITLES[name].capitalize(), "", shown, _TERM_EDGES))
     if len(selected):
         ranks, useful = list(range(1, len(selected) + 1)), figures.numbers(selected["usefulness"].to_numpy(), 6)
         y = {"title": {"text": "usefulness"}, "rangemode": "tozero"}

@@ -49,7 +49,8 @@ class Campaign:
             try:
                 update_config(config, load_configfile(str(path)))
             except (WorkflowError, OSError) as error:
-                raise ValueError(f"{path}: {error}; give the files that snakemake was given") from None
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise ValueError(f"{path}: {reason}; give the files that snakemake was given") from None
         check(config, ROOT / "workflow" / "schemas" / "config.schema.json")
         return cls(config, results or Path("results") / config["campaign"])
 

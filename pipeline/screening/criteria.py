@@ -135,6 +135,14 @@ class Criteria:
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"screening.select.{name}: {value} is no probability; give 0 to 1")
 
+    @property
+    def gap_window(self) -> str:
+        """The window of the gap in words."""
+        low, high = self.min_band_gap_ev or None, self.max_band_gap_ev
+        if low is None:
+            return "any gap" if high is None else f"a gap of at most {high:g} eV"
+        return f"a gap of at least {low:g} eV" if high is None else f"a gap of {low:g} to {high:g} eV"
+
 
 def failing(candidates: pa.Table, criteria: Criteria) -> dict[str, np.ndarray]:
     """Which rows fall by which cutoff, in the order in which cutoffs reject; those that are off are left out.

@@ -76,7 +76,7 @@ def explain(formula: str, campaign: Campaign) -> dict:
         "cutoffs": cutoffs,
         "stopped_by": stopped,
         "standing": standing,
-        "criteria": asdict(criteria),
+        "criteria": asdict(criteria) | {"gap_window": criteria.gap_window},
         "nearest_known": _nearest(composition, entries),
         "changed_since": _changed_since(campaign),
     }

@@ -5,7 +5,7 @@ from pipeline.report.funnel import words
 _TERMS = {
     "near_hull": "probability to lie near the hull",
     "likeness": "likeness to made compounds",
-    "gap": "probability of a gap in the window",
+    "gap": "probability of the gap asked for",
     "novelty": "novelty",
     "diversity": "diversity",
 }
@@ -32,7 +32,7 @@ def verdict(found: dict) -> str:
     stopped, standing, n = found["stopped_by"], found["standing"], found["criteria"]["n_selected"]
     recorded = found["recorded"] and found["recorded"][0]
     if recorded and recorded["rank"]:
-        return f"Selected: rank {recorded['rank']:,} (at most {n:,} are)."
+        return f"Selected: rank {recorded['rank']:,} (n_selected is {n:,})."
     never = "" if found["drawn"] else "Never drawn. "
     rejected = "It would be rejected" if never else "Rejected"
     if stopped == "filter":
@@ -91,7 +91,8 @@ def _origin(found: dict) -> list[str]:
 
 def _scores(found: dict) -> list[str]:
     scores = found["scores"]
-    lines = ["Scores, " + ("by the models now" if found["scored_now"] else "as the campaign recorded them")]
+    how = "by the models now" if found["scored_now"] else "as the campaign recorded them"
+    lines = [f"Scores, {how}" + ("; the models may have learnt from this compound" if found["known"] else "")]
     energy, hull = scores["formation_energy_ev_per_atom"], scores["decomposition_energy_ev_per_atom"]
     lines += _interval(
         scores,
@@ -138,9 +139,7 @@ def _interval(scores: dict, name: str, unit: str, remark: str | bool) -> list[st
 
 def _terms(found: dict) -> list[str]:
     standing, criteria = found["standing"], found["criteria"]
-    window = [criteria["min_band_gap_ev"], criteria["max_band_gap_ev"]]
-    within = " to ".join("any" if bound is None else f"{bound:g}" for bound in window)
-    told = {"near_hull": f"at most {criteria['near_hull_ev_per_atom']:g} eV/atom above it", "gap": f"{within} eV"}
+    told = {"near_hull": f"at most {criteria['near_hull_ev_per_atom']:g} eV/atom above", "gap": criteria["gap_window"]}
     if standing:
         told["diversity"] = f"number {standing['place']} of its elements"
     useful = f": usefulness {standing['usefulness']:.4g}, their product" if standing else ""
@@ -149,7 +148,7 @@ def _terms(found: dict) -> list[str]:
         share = "" if term["share"] is None or not term["weight"] else f"{100 * term['share']:.0f} %"
         value = "none" if term["value"] is None else f"{term['value']:.4f}"
         name = _TERMS[term["term"]] + (f" ({told[term['term']]})" if term["term"] in told else "")
-        lines.append(f"  {name:<58}{value:>7}  weight {term['weight']:<5g}{share:>6}")
+        lines.append(f"  {name:<64}{value:>7}  weight {term['weight']:<5g}{share:>6}")
     return lines
 
 

@@ -92,9 +92,9 @@ def asked(campaign, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("formula", "sentence"),
     [
-        ("SrO", "Selected: rank 1 (at most 3 are)."),
-        ("Fe2Li2O4", "Selected: rank 2 (at most 3 are)."),
-        ("Li5FeO4", "Selected: rank 3 (at most 3 are)."),
+        ("SrO", "Selected: rank 1 (n_selected is 3)."),
+        ("Fe2Li2O4", "Selected: rank 2 (n_selected is 3)."),
+        ("Li5FeO4", "Selected: rank 3 (n_selected is 3)."),
         ("LiFe3O5", "Not selected: 2 of the same elements are better, and no more of them are ranked."),
         ("BaTiO3", "Not selected: rank 4 of 4 that are ranked, and 3 are selected."),
         ("KCl", "Rejected by require_novel: formula is in the database."),
