@@ -82,9 +82,11 @@ def _origin(found: dict) -> list[str]:
     ]
     if found["changed_since"]:
         keys = ", ".join(found["changed_since"])
+        fate = found["recorded"][0] if found["recorded"] else {}
+        recorded = f"rank {fate['rank']:,}" if fate.get("rank") else fate.get("rejected_by")
         lines.append(
-            f"  note      screening.select has changed since the campaign was screened ({keys}): what it recorded, and "
-            "ranks, are of the old settings; run `snakemake screening` again"
+            f"  note      screening.select has changed since the campaign was screened ({keys}): ranks are of the old "
+            f"settings{f', by which it was recorded: {recorded}' if recorded else ''}; run `snakemake screening` again"
         )
     return lines
 

@@ -17,6 +17,7 @@ from pipeline.screening.criteria import Criteria
 from pipeline.screening.distribution import Residuals
 from pipeline.screening.schema import PREDICTED, SCORE_COLUMNS
 from pipeline.screening.select import select
+from pipeline.screening.telling import tell
 from tests.predicted import UNIFORM, predicted, write_entries
 
 KNOWN = ["NaCl", "MgO", "LiFe5O8", "Na2O", "KCl", "CsCl", "LiF"]
@@ -199,6 +200,9 @@ def test_settings_changed_since_are_named(campaign, asked, tmp_path):
     found = explain.explain("LiFeO2", Campaign.read(overlays, campaign.results))
     assert found["changed_since"] == ["max_atoms"] and found["stopped_by"] == "max_atoms"
     assert found["recorded"] == [{"id": "LiFeO2", "rank": 2, "rejected_by": None}]
+    assert "has changed since the campaign was screened (max_atoms)" in tell(found) and "recorded: rank 2" in tell(
+        found
+    )
 
 
 def test_the_nearest_are_those_of_the_definition():
