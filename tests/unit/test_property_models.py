@@ -357,17 +357,19 @@ def test_shipped_models_beat_the_mean_by_what_they_claim(target):
     error = (parity.target - parity.prediction).abs()
     assert error.mean() == pytest.approx(found["mae"], rel=0.1)
     assert found["mae"] < {DECOMPOSITION_ENERGY: 0.7}.get(target, 0.35) * found["mean_predictor_mae"]
-    assert (error <= parity.uncertainty).mean() == pytest.approx(0.9, abs=0.02)
+    assert (error <= parity.uncertainty).mean() == pytest.approx(found["interval_coverage"], abs=0.01)
     assert len(parity) <= models.PARITY_ROWS
 
 
 @pytest.mark.parametrize("target", FOLDERS)
 def test_shipped_intervals_hold_in_every_group(target):
+    """Of gaps more than nine in ten are covered: most metals are told for sure, and 0 is either covered or not."""
     description = models.read_description(FOLDERS[target], target)
-    assert description["metrics"]["interval_coverage"] == pytest.approx(0.9, abs=0.02)
+    most = 1.0 if target == BAND_GAP else 0.92
+    assert 0.88 <= description["metrics"]["interval_coverage"] <= most
     for group in description["by_group"]:
         chance = 2 * np.sqrt(0.09 / group["rows"])  # two standard errors of a share counted in so many rows
-        assert 0.85 - chance <= group["coverage"] <= 0.95 + chance, group
+        assert 0.85 - chance <= group["coverage"] <= most + 0.03 + chance, group
 
 
 def test_no_data_are_shipped():
