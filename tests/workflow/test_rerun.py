@@ -36,6 +36,20 @@ def test_a_cutoff_reruns_selection_and_what_follows(campaign):
     assert campaign.planned("screening", overlay=overlay) == {"select_candidates"}
 
 
+def test_what_counts_as_made_trains_likeness_and_scores_again(campaign):
+    overlay = campaign.overlay("made.yaml", screening={"likeness": {"max_energy_above_hull_ev_per_atom": None}})
+    assert campaign.planned(overlay=overlay) == {"train_likeness", "predict"} | AFTER_SELECTION
+
+
+def test_how_models_are_trained_matters_to_those_that_are(campaign):
+    """The shipped ones are not; one that is trains by its own learners' settings alone."""
+    learners = {"band_gap_ev": {"boosted": {"max_trees": 5}}}
+    overlay = campaign.overlay("trees.yaml", screening={"training": {"learners": learners}})
+    assert campaign.planned(overlay=overlay) == {"write_report"}  # which lists the settings
+    overlay = campaign.overlay("own.yaml", screening={"models": {"band_gap_ev": "train"}})
+    assert campaign.planned(overlay=overlay) == {"train_property_model", "predict"} | AFTER_SELECTION
+
+
 def test_what_is_handed_over_is_chosen_without_relaxing_again(campaign):
     """Nor do another input set or another reference set."""
     judge = campaign.overlay("judge.yaml", structures={"judge": {"max_energy_above_hull_ev_per_atom": 0.1}})
