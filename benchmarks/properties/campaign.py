@@ -19,7 +19,7 @@ from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT
 from pipeline.evaluation.baselines import enumeration, random
 from pipeline.filtering.rules import assess
-from pipeline.filtering.schema import FILTERED, Rules
+from pipeline.filtering.schema import DRAWN, FILTERED, Rules
 from pipeline.provenance import derived_seed
 from pipeline.screening.labelled import Labelled
 
@@ -38,7 +38,7 @@ class Campaign:
         above_hull: Of the held-out ones, eV/atom, NaN where the database has none.
         survivors: Samples of its generator that passed the filter.
         rules: Of the filter.
-        n_samples: Distinct samples that the generator drew.
+        n_drawn, n_samples: Samples that the generator drew, and how many of them are distinct.
     """
 
     training: Compositions
@@ -46,6 +46,7 @@ class Campaign:
     above_hull: np.ndarray
     survivors: Compositions
     rules: Rules
+    n_drawn: int
     n_samples: int
 
 
@@ -83,6 +84,7 @@ def read_campaign(results: Path) -> Campaign:
     if not parts:
         raise ValueError(f"{results}: no filtered samples here; run `snakemake filtering` of the campaign first")
     filtered = [tables.read(path, FILTERED, ["elements", "counts", "rejected_by"]) for path in parts]
+    samples = sorted((results / "sampling/samples").glob("*.parquet"))
     settings = tables.provenance(parts[0])["settings"]
     return Campaign(
         training=training.take(training.unique()[0]),
@@ -92,6 +94,7 @@ def read_campaign(results: Path) -> Campaign:
             [Compositions.from_table(part.filter(pc.is_null(part["rejected_by"]))).reduced() for part in filtered]
         ),
         rules=Rules(**{name: value for name, value in settings.items() if name in Rules.__dataclass_fields__}),
+        n_drawn=sum(pc.sum(tables.read(path, DRAWN, ["n_drawn"])["n_drawn"]).as_py() for path in samples),
         n_samples=sum(map(len, filtered)),
     )
 

@@ -88,6 +88,7 @@ def run(results: Path, folder: Path, work: Path, n: int, learners: dict[str, dic
         "settings": {"learners": learners, "near_hull_ev_per_atom": NEAR_HULL_EV_PER_ATOM},
         "training_formulas": len(campaign.training),
         "labelled": len(decomposition),
+        "drawn": campaign.n_drawn,
         "samples": campaign.n_samples,
         "survivors": len(campaign.survivors),
         "held_out": _held_out(campaign),

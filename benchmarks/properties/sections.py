@@ -39,7 +39,10 @@ and are not in the training set:
 
 - **random**: counts of known compounds, elements drawn in proportion to their frequency;
 - **enumeration**: elements and counts drawn evenly;
-- **generator**: what the campaign's generator drew, {found["survivors"]:,} of {found["samples"]:,} distinct samples.
+- **generator**: what the campaign's generator drew, of {found["drawn"]:,} draws {found["samples"]:,} distinct formulas,
+  {found["survivors"]:,} of which pass.
+
+The campaign is `snakemake filtering --configfile config/mp.yaml --config 'sampling={{n_samples: {found["drawn"]}}}'`.
 
 {markdown(("among", "candidates", "stable hidden", "unstable hidden", "stable ones also drawn", "no score"), sizes)}
 *Enrichment* is what the first rows hold over what a random order would; in brackets the number found. Every other

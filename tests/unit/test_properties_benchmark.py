@@ -17,7 +17,7 @@ from pipeline.composition import Compositions, concatenate
 from pipeline.database.schema import ENTRIES
 from pipeline.encoding import SPLIT
 from pipeline.filtering.rules import assess
-from pipeline.filtering.schema import FILTERED, Rules
+from pipeline.filtering.schema import DRAWN, FILTERED, Rules
 from pipeline.screening.features import FEATURE_NAMES, magpie
 from pipeline.screening.labelled import Labelled
 
@@ -380,6 +380,7 @@ def results(tmp_path_factory) -> Path:
         ["Li3Na3O3", "Li2MgCl4", "NaAlS2", "CaTiO3", "Ba3Zn3S6", "KMgF3", "Li9FeO6"]
     ).reduced()
     samples = {"id": drawn.formulas(), "n_drawn": np.ones(len(drawn), dtype=np.int32), **drawn.columns()}
+    tables.write(path / "sampling/samples/part-0000.parquet", DRAWN, samples)
     samples |= {"verdict": ["balanced"] * len(drawn), "smact_valid": np.ones(len(drawn), dtype=bool)}
     samples |= {field.name: pa.nulls(len(drawn), field.type) for field in FILTERED.schema if field.name not in samples}
     settings = {"settings": {**vars(RULES), "reject": True}}
