@@ -3,7 +3,7 @@
 Chemists predict a compound where its neighbours in the periodic table form one. How readily an element takes another's
 place is counted in the known compounds themselves, as in Glawe et al., New J. Phys. 18, 093011 (2016),
 doi:10.1088/1367-2630/18/9/093011: pairs that differ by just this exchange, against how common the two are. No formula
-is its own analogue, so a known one's features do not hold its own value.
+is its own analogue, so a known one's features do not hold its own value, nor the exchanges that only it shows.
 
 Suffixes: N formulas, K known compounds, A features.
 """
@@ -46,6 +46,7 @@ OF_VALUES = (
 
 _RARE = 10.0  # added to the product of two elements' numbers of compounds, so that rare elements do not look alike
 _DECIMALS = 10  # so that no tree splits the last bits of a sum
+_LEAST_WEIGHT = 1e-12  # what rounding leaves of a single pair that is taken off
 _N_ATOMIC_NUMBERS = 119
 
 
@@ -74,7 +75,8 @@ class Analogues:
         self._vocabulary = np.unique(self._arrays[1])
         pairs_EE = _count_pairs(*self._arrays, self._table, self._first, self._vocabulary)
         frequency_E = np.bincount(known.elements, minlength=_N_ATOMIC_NUMBERS).astype(np.float64)
-        self.likeness_EE = pairs_EE / np.sqrt(np.outer(frequency_E, frequency_E) + _RARE)
+        self._pair_EE = 1 / np.sqrt(np.outer(frequency_E, frequency_E) + _RARE)
+        self.likeness_EE = pairs_EE * self._pair_EE
 
     def features(self, compositions: Compositions) -> np.ndarray:
         """Features of N reduced compositions, float64 of shape (N, A).
@@ -90,6 +92,8 @@ class Analogues:
             *self._arrays,
             self._vocabulary,
             self.likeness_EE,
+            self._pair_EE,
+            compositions.contained_in(self.known),
             np.asarray(values, dtype=np.float64),
         )
         rows_NA = rows_NA[:, : len(self.feature_names)]
@@ -211,9 +215,15 @@ def _features(
     known_counts,
     vocabulary,
     likeness_EE,
+    pair_EE,
+    is_known,
     values,
 ):
-    """The columns of ``OF_KNOWN`` and ``OF_VALUES``, float64 of shape (N, 12)."""
+    """The columns of ``OF_KNOWN`` and ``OF_VALUES``, float64 of shape (N, 12).
+
+    A known row and its analogue are one of the pairs that ``likeness_EE`` was counted from: that one is taken off, so
+    that a known row's features are those which it would have if it were not known.
+    """
     features_NA = np.full((len(offsets) - 1, 12), np.nan)
     for row in range(len(offsets) - 1):
         start, end = offsets[row], offsets[row + 1]
@@ -234,7 +244,6 @@ def _features(
                 weight = likeness_EE[elements[pair], element]
                 if weight == 0 or _holds(element, start, end, elements):
                     continue
-                possible_weight += weight
                 hash_of = matching.splitmix64(others + _token(element, counts[pair]))
                 known = _find(
                     hash_of,
@@ -250,7 +259,10 @@ def _features(
                     known_elements,
                     known_counts,
                 )
-                if known < 0:
+                if known >= 0 and is_known[row]:
+                    weight -= pair_EE[elements[pair], element]
+                possible_weight += weight
+                if known < 0 or weight < _LEAST_WEIGHT:
                     continue
                 number += 1
                 known_weight += weight
@@ -263,7 +275,7 @@ def _features(
                     weighted += weight * value
                     up_to_zero += weight if value <= 0 else 0.0
                     least_value, largest_value = min(least_value, value), max(largest_value, value)
-            share = known_weight / possible_weight if possible_weight > 0 else 0.0
+            share = known_weight / possible_weight if possible_weight > _LEAST_WEIGHT else 0.0
             least_share, largest_share = min(least_share, share), max(largest_share, share)
             sum_of_shares += share
             least_weight, largest_weight = min(least_weight, known_weight), max(largest_weight, known_weight)

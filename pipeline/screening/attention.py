@@ -70,6 +70,10 @@ class AttentionTraining:
     members: int = 1
     device: str = "auto"
 
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"attention: width {self.width} is no multiple of heads {self.heads}; change one of them")
+
 
 class _Rows:
     """A set of formulas on the device, from which batches are gathered."""

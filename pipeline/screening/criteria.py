@@ -5,12 +5,16 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.composition import ATOMIC_NUMBERS, SYMBOLS, Compositions
 from pipeline.screening.elements import RADIOACTIVE, TOXIC, contains
 
 SCORES = ("formation_energy_ev_per_atom", "decomposition_energy_ev_per_atom", "band_gap_ev", "probability_nonmetal")
 """What every candidate must have, or it falls as ``unscored``; and likeness, where the campaign has a model of it."""
+
+NO_LIKENESS = "no likeness"
+"""How ``unscored_because`` says that a campaign's model of likeness has no answer."""
 
 LIMITS = (
     "max_hhi_production",
@@ -173,7 +177,7 @@ def failing(candidates: pa.Table, criteria: Criteria) -> dict[str, np.ndarray]:
     for name, values in sizes.items():
         if getattr(criteria, name) is not None:
             fails[name] = _beyond(name, values, getattr(criteria, name))
-    unlike = candidates["likeness"].is_null().to_numpy() & candidates["unscored_because"].is_valid().to_numpy()
+    unlike = pc.fill_null(pc.match_substring(candidates["unscored_because"], NO_LIKENESS), False).to_numpy()
     fails["unscored"] = np.isnan(sum(candidates[name].to_numpy() for name in SCORES)) | unlike
     for name in LIMITS:
         if getattr(criteria, name) is not None:

@@ -221,6 +221,10 @@ def _standing(formula: str, candidate: pa.Table, criteria: Criteria, campaign: C
         rows = tables.read(path, SCREENED, _RANKED)
         ranked = rows["usefulness"].is_valid().to_numpy() & ~_is_of(rows["id"], formula)
         same = np.logical_and(*map(np.equal, system, _systems(elements_path)))
+        if len(same) != len(rows):
+            raise ValueError(
+                f"{path}: of other candidates than '{elements_path}'; run `snakemake screening` to its end"
+            )
         others.append(rows.filter(pa.array(ranked)))
         mates.append(same[ranked])
     table, mate = pa.concat_tables(others), np.concatenate(mates)

@@ -106,15 +106,19 @@ def _factors(scores: np.ndarray, groups_NG: np.ndarray, kinds: Sequence[str]) ->
     """Factor of each group, so that nine in ten scores lie below the sum of their groups'."""
     from sklearn.linear_model import QuantileRegressor
 
-    used = groups_NG.sum(axis=0) >= min(SMALLEST_GROUP, len(scores))
+    used = groups_NG.sum(axis=0) >= SMALLEST_GROUP
     left = ~groups_NG[:, used].any(axis=1)
     columns = np.column_stack([groups_NG[:, used], left]).astype(np.float64)
     quantile = min(COVERAGE * (1 + 1 / len(scores)), 1 - 1e-9)
     fit = QuantileRegressor(quantile=quantile, alpha=0, fit_intercept=False, solver="highs").fit(columns, scores)
     factors = np.zeros(groups_NG.shape[1])
     factors[used] = fit.coef_[:-1]
-    for group in np.flatnonzero(~used):
-        factors[group] = max(
-            (factors[other] for other in np.flatnonzero(used) if kinds[other] == kinds[group]), default=0
-        )
+    of_left = fit.coef_[-1] if left.any() else factors.max()
+    for kind in dict.fromkeys(kinds):
+        siblings = np.array([each == kind for each in kinds])
+        if (siblings & used).any():
+            factors[siblings & ~used] = factors[siblings & used].max()
+        elif left.any() == groups_NG[left][:, siblings].any():  # a kind for rows that no other kind has told apart
+            factors[siblings] = of_left
+            left &= ~groups_NG[:, siblings].any(axis=1)
     return factors

@@ -43,6 +43,14 @@ class Labelled:
         first, _ = self.compositions.take(order).unique()
         return self.take(np.sort(order[first]))
 
+    def median(self) -> "Labelled":
+        """One row a formula: that of the median value, the lower one of two in the middle."""
+        _, formula = self.compositions.unique()
+        order = np.lexsort((self.values, formula))
+        counts = np.bincount(formula)
+        middle = np.cumsum(counts) - counts + (counts - 1) // 2
+        return self.take(np.sort(order[middle]))
+
     def without_rare_elements(self) -> "Labelled":
         """Without formulas of elements that fewer than ten formulas have: nothing can be learnt of those."""
         frequency = np.bincount(self.compositions.elements, minlength=256)
@@ -56,12 +64,15 @@ class Labelled:
         return self.take(np.abs(self.values - self.values.mean()) <= sigma * self.values.std())
 
 
-def read_table(path: str | os.PathLike, formula: str = "formula", value: str = "value") -> Labelled:
-    """Read labelled formulas from a CSV file; of rows of one formula the lowest value stays.
+def read_table(
+    path: str | os.PathLike, formula: str = "formula", value: str = "value", *, energies: bool = True
+) -> Labelled:
+    """Read labelled formulas from a CSV file.
 
     Args:
         path: CSV, gzipped or not.
         formula, value: Names of the columns; rows without a value are left out. The value is in the target's unit.
+        energies: Of rows of one formula the lowest stays; if these are no energies, the median (the lower of two).
 
     Raises:
         ValueError: The file is missing, lacks a column, or a row holds no formula or no number.
@@ -85,7 +96,8 @@ def read_table(path: str | os.PathLike, formula: str = "formula", value: str = "
         compositions = Compositions.from_formulas(frame[formula]).reduced()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Labelled(frame[formula].to_numpy(dtype=object), compositions, numbers).lowest(numbers)
+    rows = Labelled(frame[formula].to_numpy(dtype=object), compositions, numbers)
+    return rows.lowest(numbers) if energies else rows.median()
 
 
 def three_way_split(compositions: Compositions, validation: float, test: float, seed: int) -> np.ndarray:

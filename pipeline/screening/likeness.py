@@ -6,6 +6,10 @@ cannot be made, so the classifier's output ranks them and is a probability only 
 known ones. Features: Magpie's, those of analogues among the known compounds, and how common the oxidation states are
 that a formula needs.
 
+Unlabelled formulas are drawn as a generator might draw them, so that a candidate, or a compound that was held out, may
+be one. Lest it be judged by a model that was told that it is not known, formulas are sorted into folds by a hash, and
+each is judged by the model that saw nothing of its own fold.
+
 Suffixes: N formulas.
 """
 
@@ -28,12 +32,12 @@ from pipeline.provenance import derived_seed
 from pipeline.screening import boosted
 from pipeline.screening.analogues import KNOWN_FILE, Analogues
 from pipeline.screening.features import magpie
-from pipeline.screening.labelled import TRAIN, VALIDATION, three_way_split
+from pipeline.screening.labelled import VALIDATION, three_way_split
 from pipeline.screening.learners import Inputs
 from pipeline.screening.models import DESCRIPTION_FILE, digests
 
 LIKENESS = "likeness"
-WEIGHTS_FILE = f"{LIKENESS}.{boosted.SUFFIX}"
+FOLDS = 4
 MIN_POSITIVES = 200
 MAX_POSITIVES = 100_000
 VALIDATION_SHARE = 0.1
@@ -47,18 +51,24 @@ class Likeness:
     """A trained classifier and the known compounds that it looks analogues up in.
 
     Attributes:
-        booster: The classifier.
+        boosters: The classifier of each fold, which did not see it.
+        fold_seed: What sorts formulas into folds.
         analogues: Known compounds; their values are energies above the hull, where the database has them.
         vocabulary: Atomic numbers of the elements that it knows, ascending.
     """
 
-    booster: boosted.Boosted
+    boosters: tuple[boosted.Boosted, ...]
+    fold_seed: int
     analogues: Analogues
     vocabulary: list[int]
 
     def predict(self, compositions: Compositions, magpie_NF: np.ndarray, threads: int) -> np.ndarray:
         """Likeness of each formula, 0 to 1; float64 of shape (N,)."""
-        return self.booster.predict(_inputs(compositions, magpie_NF, self.analogues), threads)
+        rows, fold = _inputs(compositions, magpie_NF, self.analogues), _folds(compositions, self.fold_seed)
+        found = np.empty(len(rows))
+        for number, booster in enumerate(self.boosters):
+            found[fold == number] = booster.predict(rows.take(fold == number), threads)
+        return found
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Likeness | None":
@@ -79,7 +89,8 @@ class Likeness:
             raise ValueError(f"{path}: the weights beside it are others than it lists; rerun train_likeness")
         analogues = Analogues.load(Path(folder) / KNOWN_FILE)
         vocabulary = np.unique(analogues.known.elements).tolist()
-        return cls(boosted.Boosted.load(Path(folder) / WEIGHTS_FILE, vocabulary), analogues, vocabulary)
+        boosters = tuple(boosted.Boosted.load(_weights(Path(folder), fold), vocabulary) for fold in range(FOLDS))
+        return cls(boosters, description["seed"], analogues, vocabulary)
 
 
 def train_likeness(
@@ -139,7 +150,7 @@ def fit(
 ) -> dict:
     """Train on distinct known formulas and their energies above the hull (NaN: none); returns the description."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / name for name in (DESCRIPTION_FILE, WEIGHTS_FILE, KNOWN_FILE)):
+    for path in (folder / name for name in [DESCRIPTION_FILE, *digests(folder)]):
         path.unlink(missing_ok=True)
     description = {"target": LIKENESS, "rules": asdict(rules), "seed": seed, "provenance": provenance or {}}
     made = np.ones(len(known), dtype=bool)
@@ -157,34 +168,49 @@ def fit(
     analogues = Analogues(known, None if np.isnan(above_hull).all() else above_hull)
     examples = concatenate([positives, unlabelled])
     is_known = np.arange(len(examples)) < len(positives)
-    part = three_way_split(examples, VALIDATION_SHARE, 0.0, seed)
-    rows = _inputs(examples, magpie(examples), analogues)
-    trained, held = np.flatnonzero(part == TRAIN), np.flatnonzero(part == VALIDATION)
-    booster = boosted.fit(
-        rows.take(trained),
-        is_known[trained],
-        rows.take(held),
-        is_known[held],
-        task="classification",
-        vocabulary=np.unique(known.elements).tolist(),
-        settings=TRAINING,
-        seed=derived_seed(seed, "likeness trees"),
-        threads=threads,
-        report=lambda row: print(row, flush=True),
-    )
-    with tables.atomic(folder / WEIGHTS_FILE) as path:
-        booster.save(path)
+    rows, fold = _inputs(examples, magpie(examples), analogues), _folds(examples, seed)
+    vocabulary = np.unique(known.elements).tolist()
+    said = np.empty(len(examples))
+    stops = three_way_split(examples, VALIDATION_SHARE, 0.0, derived_seed(seed, "stop")) == VALIDATION
+    for number in range(FOLDS):
+        seen, unseen = fold != number, fold == number
+        booster = boosted.fit(
+            rows.take(seen & ~stops),
+            is_known[seen & ~stops],
+            rows.take(seen & stops),
+            is_known[seen & stops],
+            task="classification",
+            vocabulary=vocabulary,
+            settings=TRAINING,
+            seed=derived_seed(seed, "likeness trees", number),
+            threads=threads,
+            report=lambda row: print(row, flush=True),
+        )
+        with tables.atomic(_weights(folder, number)) as path:
+            booster.save(path)
+        said[unseen] = booster.predict(rows.take(unseen), threads)
     analogues.save(folder / KNOWN_FILE, provenance)
     from sklearn.metrics import roc_auc_score
 
     description |= {
-        "elements": [SYMBOLS[z - 1] for z in np.unique(known.elements)],
-        "rows": {"known": len(positives), "unlabelled": len(unlabelled), "validation": len(held)},
-        "validation_roc_auc": float(roc_auc_score(is_known[held], booster.predict(rows.take(held), threads))),
+        "elements": [SYMBOLS[z - 1] for z in vocabulary],
+        "rows": {"known": len(positives), "unlabelled": len(unlabelled)},
+        "roc_auc_of_unseen": float(roc_auc_score(is_known, said)),
         "sha256": digests(folder),
     }
     tables.write_json(folder / DESCRIPTION_FILE, description)
     return description
+
+
+def _folds(compositions: Compositions, seed: int) -> np.ndarray:
+    """Fold of each formula by a hash of it, 0 to ``FOLDS`` - 1; shape (N,)."""
+    with np.errstate(over="ignore"):
+        mixed = (compositions.hashes() ^ np.uint64(derived_seed(seed, "folds"))) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(40)) % FOLDS
+
+
+def _weights(folder: Path, fold: int) -> Path:
+    return folder / f"likeness-{fold}.{boosted.SUFFIX}"
 
 
 def _inputs(compositions: Compositions, magpie_NF: np.ndarray, analogues: Analogues) -> Inputs:

@@ -23,6 +23,7 @@ from pipeline.screening.models import DECOMPOSITION_ENERGY, FORMATION_ENERGY, GA
 from pipeline.screening.reach import Reach
 
 MIN_ROWS = 200
+MIN_VALIDATION = 20
 SIGMA = 5
 
 
@@ -72,9 +73,9 @@ def train_model(
     """
     held_out = _held_out(entries_path, split_path)
     if table is not None:
-        rows, source = read_table(**table), f"{table['path']}"
+        rows, source = read_table(**table, energies=target not in GAPS), f"{table['path']}"
     else:
-        rows, source = _from_entries(target, entries_path), f"{entries_path}"
+        rows, source = _from_entries(target, entries_path, held_out), f"{entries_path}"
     rows = rows.take(~rows.compositions.contained_in(held_out))
     if len(rows) < MIN_ROWS:
         raise ValueError(
@@ -82,7 +83,8 @@ def train_model(
             "use the shipped model for it, or name a table in screening.training.tables"
         )
     about = (
-        f"`{source}`: formulas with a value of `{target}`, of each the lowest in energy; held-out formulas left out."
+        f"`{source}`: formulas with a value of `{target}`, of each the lowest in energy (of a table of gaps the median); "
+        "held-out formulas left out."
     )
     fit(
         target,
@@ -103,8 +105,8 @@ def _held_out(entries_path: str | os.PathLike, split_path: str | os.PathLike) ->
     return Compositions.from_table(entries.filter(pc.is_in(entries["id"], value_set=ids))).reduced()
 
 
-def _from_entries(target: str, entries_path: str | os.PathLike) -> Labelled:
-    """The entries with a label; decomposition energies are those of the database's own formation energies."""
+def _from_entries(target: str, entries_path: str | os.PathLike, held_out: Compositions) -> Labelled:
+    """The entries with a label; decomposition energies are measured from the hull of those not held out."""
     if target == models.EXPERIMENTAL_BAND_GAP:
         raise ValueError(f"{target}: a database has no experimental gaps; name a table in screening.training.tables")
     column = FORMATION_ENERGY if target == DECOMPOSITION_ENERGY else target
@@ -116,6 +118,7 @@ def _from_entries(target: str, entries_path: str | os.PathLike) -> Labelled:
         Compositions.from_table(entries).reduced(),
         entries[column].to_numpy(),
     ).lowest(entries[FORMATION_ENERGY].to_numpy())
+    rows = rows.take(~rows.compositions.contained_in(held_out))
     if target != DECOMPOSITION_ENERGY or len(rows) == 0:
         return rows
     rows = rows.within(SIGMA)
@@ -147,8 +150,11 @@ def fit(
     part = three_way_split(rows.compositions, settings.validation_share, settings.test_share, seed)
     train, validation, test = (rows.take(part == which) for which in (TRAIN, VALIDATION, TEST))
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
-    if min(sizes.values()) == 0:
-        raise ValueError(f"{target}: sets of {sizes} formulas; raise the empty one's share in screening.training")
+    if sizes["validation"] < MIN_VALIDATION or min(sizes.values()) == 0:
+        raise ValueError(
+            f"{target}: sets of {sizes} formulas; validation needs {MIN_VALIDATION}, the others 1: change the shares in "
+            "screening.training"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / name for name in [models.DESCRIPTION_FILE, *models.digests(folder)]):
         path.unlink(missing_ok=True)  # the description is written last: a folder without it is no model

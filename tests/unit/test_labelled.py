@@ -83,3 +83,10 @@ def test_a_bad_table_is_named_with_its_place(text, said, tmp_path):
         path.write_text(text)
     with pytest.raises(ValueError, match=said):
         labelled.read_table(path)
+
+
+def test_of_rows_that_are_no_energies_the_median_stays(tmp_path):
+    path = tmp_path / "gaps.csv"
+    path.write_text("formula,value\nSi,0\nSi,1.1\nSi,1.2\nGaAs,1.4\nGaAs,1.5\n")
+    rows = read_table(path, energies=False)
+    assert dict(zip(rows.compositions.formulas().to_pylist(), rows.values, strict=True)) == {"Si": 1.1, "GaAs": 1.4}

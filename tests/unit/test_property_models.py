@@ -222,6 +222,24 @@ def test_a_group_of_few_rows_takes_the_widest_factor_of_its_kind():
     assert interval.factors[2] == interval.factors[1] > 2 * interval.factors[0]
 
 
+@pytest.mark.parametrize("n", [20, 31, 60, 400])
+def test_few_rows_have_intervals_too(n):
+    """No group has rows enough for a factor, or some have: nine in ten of new rows are covered none the less."""
+    covered = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        kinds = ["size"] * 4 + ["family"] * 7 + [models.METAL]
+        size, family, metal = (rng.integers(0, k, n + 200) for k in (4, 7, 8))
+        sure = metal == 0
+        columns = [*((size == k) & ~sure for k in range(4)), *((family == k) & ~sure for k in range(7)), sure]
+        groups_NG, residuals = np.column_stack(columns), rng.uniform(size=n + 200)
+        fitted, tested = slice(0, n), slice(n, None)
+        noise = rng.uniform(size=(n + 200, 1))
+        interval, _ = Interval.fit(noise[fitted], residuals[fitted], groups_NG[fitted], kinds, seed=0, threads=1)
+        covered.append((residuals[tested] <= interval.half_width(noise[tested], groups_NG[tested], 1)).mean())
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.04)
+
+
 def test_distance_from_training_grows_outwards_and_survives_saving(tmp_path):
     rng = np.random.default_rng(0)
     reach = Reach.fit(rng.normal(size=(5000, 3)), seed=1)

@@ -188,6 +188,12 @@ def model_files(target):
         return [f"{folder}/model.json"]
     if not (folder / "model.json").is_file():
         fail(f"screening.models.{target}: '{MODELS[target]}' is no folder of a model; give one, or write 'train'")
+    try:
+        predicts = json.loads((folder / "model.json").read_text())["target"]
+    except (OSError, ValueError, LookupError, TypeError):
+        predicts = "nothing that can be read"
+    if predicts != target:
+        fail(f"screening.models.{target}: '{MODELS[target]}' predicts {predicts}; give a model of the property")
     weights = sorted(str(path) for path in folder.glob("*") if path.suffix in (".safetensors", ".gz"))
     return [f"{folder}/model.json", *weights]
 
@@ -228,6 +234,18 @@ def training_settings(target):
     return {**shares, "learners": {target: learners}, "columns": columns}
 
 
+def check_criteria():
+    """End with one line where selection would, before anything is sampled."""
+    from pipeline.screening.criteria import Criteria
+
+    try:
+        Criteria(**config["screening"]["select"])
+    except ValueError as error:
+        fail(error)
+
+
+if workflow.is_main_process:
+    check_criteria()
 if config["sampling"]["shard_size"] < config["sampling"]["block_size"]:
     fail(f"sampling.shard_size: {config['sampling']['shard_size']} is less than sampling.block_size, draws of one seed")
 if N_SHARDS > 9999:
