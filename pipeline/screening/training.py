@@ -83,8 +83,8 @@ def train_model(
             "use the shipped model for it, or name a table in screening.training.tables"
         )
     about = (
-        f"`{source}`: formulas with a value of `{target}`, of each the lowest in energy (of a table of gaps the median); "
-        "held-out formulas left out."
+        f"`{source}`: formulas with a value of `{target}`, of each the lowest in energy (of a table of gaps the "
+        "median); held-out formulas left out."
     )
     fit(
         target,
@@ -106,7 +106,7 @@ def _held_out(entries_path: str | os.PathLike, split_path: str | os.PathLike) ->
 
 
 def _from_entries(target: str, entries_path: str | os.PathLike, held_out: Compositions) -> Labelled:
-    """The entries with a label; decomposition energies are measured from the hull of those not held out."""
+    """The entries with a label; decomposition energies are measured from those not held out."""
     if target == models.EXPERIMENTAL_BAND_GAP:
         raise ValueError(f"{target}: a database has no experimental gaps; name a table in screening.training.tables")
     column = FORMATION_ENERGY if target == DECOMPOSITION_ENERGY else target
@@ -152,8 +152,8 @@ def fit(
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     if sizes["validation"] < MIN_VALIDATION or min(sizes.values()) == 0:
         raise ValueError(
-            f"{target}: sets of {sizes} formulas; validation needs {MIN_VALIDATION}, the others 1: change the shares in "
-            "screening.training"
+            f"{target}: sets of {sizes} formulas; validation needs {MIN_VALIDATION}, the others 1: change the "
+            "shares in screening.training"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / name for name in [models.DESCRIPTION_FILE, *models.digests(folder)]):
