@@ -115,7 +115,7 @@ def measure(
     model, quantiles = calibrate(together, target, sets.validation, seed, THREADS)
     said = model.predict(sets.test.compositions, test_features, THREADS)
     if len(joined) > 1:
-        name = f"mean of {' and '.join(joined)}"
+        name = f"mean of {len(joined)}: {'; '.join(joined)}"
         found.append({"name": name, **errors(sets.test.values, said.value), **more(name, said.value)})
     _write_tested(tested_path, sets.test, said)
     return {

@@ -8,6 +8,7 @@ import numpy as np
 
 COLOURS = ("#33658a", "#e28743", "#6a994e", "#9b5de5", "#777777", "#bc4749", "#2a9d8f", "#b08968")
 NOMINAL = 0.9
+_ERRORS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)
 _DPI = 110
 
 
@@ -66,7 +67,7 @@ def calibration(path: Path, models: Mapping[str, dict], reliability: Mapping[str
 
 def learning_curves(path: Path, panels: Mapping[str, Sequence[dict]]) -> None:
     """Test errors by rows learnt from, both axes in powers; a panel for each property, a line for each learner."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import NullLocator
 
     plt = _pyplot()
     figure, axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.8), squeeze=False, layout="constrained")
@@ -77,16 +78,14 @@ def learning_curves(path: Path, panels: Mapping[str, Sequence[dict]]) -> None:
             if points:
                 axis.loglog(*zip(*points, strict=True), "o-", color=colour, label=name)
         axis.set(xlabel="training formulas", ylabel="MAE of the test set, eV/atom", title=title)
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        errors = [row["mae"] for row in curve]
-        ticks = [
-            tick
-            for tick in (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
-            if min(errors) / 1.3 < tick < max(errors) * 1.3
-        ]
+        rows = sorted({row["rows"] for row in curve})
+        axis.set_xticks(rows, [f"{n:,}" for n in rows], fontsize=8)
+        low, high = (bound(row["mae"] for row in curve) for bound in (min, max))
+        ticks = [tick for tick in _ERRORS if low / 1.15 < tick < high * 1.15]
         axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.grid(alpha=0.3, which="both")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.grid(alpha=0.3)
     axes[0, 0].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
@@ -94,7 +93,7 @@ def learning_curves(path: Path, panels: Mapping[str, Sequence[dict]]) -> None:
 def precision(path: Path, rankings: Mapping[str, dict]) -> None:
     """Precision at each recall of stable compounds, a line for each ranking."""
     plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8.6, 4), layout="constrained")
     for (name, found), colour in zip(rankings.items(), COLOURS, strict=False):
         recall = np.arange(1, len(found["precision"]) + 1) / len(found["precision"])
         axis.plot(recall, found["precision"], color=colour, label=name)
@@ -102,7 +101,7 @@ def precision(path: Path, rankings: Mapping[str, dict]) -> None:
     axis.axhline(share, color="black", lw=0.8, ls=":", label="random order")
     axis.set(xlabel="recall of stable compounds", ylabel="precision", ylim=(0, 1.02), xlim=(0, 1))
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
 
 

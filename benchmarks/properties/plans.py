@@ -77,7 +77,7 @@ def _plan(
     )
 
 
-FULL = _plan(1_000_000, {"max_trees": 800, "leaves": 63}, {"epochs": 12}, {"epochs": 20}, {"epochs": 60}, 5, False)
+FULL = _plan(1_000_000, {"max_trees": 800, "leaves": 63}, {"epochs": 12}, {"epochs": 20}, {"epochs": 60}, 5, True)
 QUICK = _plan(
     2_000, {"max_trees": 20, "leaves": 15}, {"epochs": 1}, {"epochs": 1, "width": 32}, {"epochs": 1}, 1, False
 )
