@@ -35,6 +35,7 @@ def tasks(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[], dict], 
             plan.matbench[name],
             plan.matbench_joined[name],
             arguments.folds,
+            arguments.network_folds,
             work / "matbench",
         )
         further = ("matbench/mp_gap.csv.gz",) if name in matbench.EXPERIMENTS else ()
@@ -57,6 +58,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)}, or page; all without any")
     parser.add_argument("--data", type=Path, required=True, help="folder with matbench/, mp/ and oqmd/")
     parser.add_argument("--folds", type=int, default=5, choices=range(1, 6), help="of Matbench, the first ones")
+    parser.add_argument("--network-folds", type=int, default=5, choices=range(6), help="of these, for networks")
     parser.add_argument("--campaign", type=Path, default=Path("results/mp"), help="a campaign that has been filtered")
     parser.add_argument("--work", type=Path, default=WORK, help="what is kept between runs")
     parser.add_argument("--output", type=Path, default=Path("docs/screening.md"), help="page to write")
@@ -71,7 +73,9 @@ def main(given: Sequence[str] | None = None) -> None:
         run, inputs = tasks(arguments)[name]
         start = time.perf_counter()
         found = run()
-        options = f" --folds {arguments.folds}" if name in matbench.TASKS else ""
+        options = (
+            f" --folds {arguments.folds} --network-folds {arguments.network_folds}" if name in matbench.TASKS else ""
+        )
         options += f" --campaign {arguments.campaign}" if name == "discovery" else ""
         options += " --quick" if arguments.quick else ""
         command = f"python -m benchmarks.properties --data $KIMBERLITE_DATA {name}{options}"

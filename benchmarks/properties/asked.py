@@ -73,13 +73,16 @@ def _of_discovery(found: dict) -> list[Goal]:
 
 def _of_matbench(task: str, limit: float, found: dict) -> list[Goal]:
     learners = summary(found["learners"])
-    folds = f"{found['folds']} of 5 folds"
     if task != "expt_is_metal":
         name, row = min(learners.items(), key=lambda item: item[1]["mae"][0])
         unit = "eV/atom" if task == "mp_e_form" else "eV"
-        return [Goal(f"Matbench {task}, MAE in {unit}", None, limit, row["mae"][0], f"{name}, {folds}")]
+        return [Goal(f"Matbench {task}, MAE in {unit}", None, limit, row["mae"][0], f"{name}, {_folds(row)}")]
     rows = []
     for key, least, what in (("roc_auc", limit, "probabilities"), ("roc_auc_of_labels", OF_LABELS, "labels")):
         name, row = max(learners.items(), key=lambda item: item[1][key][0])
-        rows.append(Goal(f"Matbench {task}, ROC-AUC of {what}", least, None, row[key][0], f"{name}, {folds}"))
+        rows.append(Goal(f"Matbench {task}, ROC-AUC of {what}", least, None, row[key][0], f"{name}, {_folds(row)}"))
     return rows
+
+
+def _folds(row: dict) -> str:
+    return f"{row['folds']} of 5 folds"

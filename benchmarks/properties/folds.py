@@ -77,12 +77,14 @@ def _statistics(groups: list[np.ndarray], targets: np.ndarray, place: np.ndarray
     return features_NF
 
 
-def summary(rows: list[dict]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean over folds, and standard deviation (0 of one fold), of each measure of each learner, in their order."""
+def summary(rows: list[dict]) -> dict[str, dict]:
+    """Of each learner, in their order: ``folds``, and mean and standard deviation over these of each measure."""
     names = dict.fromkeys(row["name"] for row in rows)
     measures = [key for key in rows[0] if key not in ("fold", "name", "seconds")]
     found = {}
     for name in names:
-        values = {key: np.array([row[key] for row in rows if row["name"] == name]) for key in measures}
-        found[name] = {key: (float(each.mean()), float(each.std())) for key, each in values.items()}
+        of_name = [row for row in rows if row["name"] == name]
+        values = {key: np.array([row[key] for row in of_name]) for key in measures}
+        found[name] = {"folds": len(of_name)}
+        found[name] |= {key: (float(each.mean()), float(each.std())) for key, each in values.items()}
     return found

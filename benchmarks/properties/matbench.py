@@ -80,6 +80,7 @@ def measure(
     variants: Sequence[Variant],
     joined: Sequence[str],
     n_folds: int,
+    n_network_folds: int,
     work: Path,
 ) -> dict:
     """Measure variants, and the mean of those ``joined``, on the first folds of a table.
@@ -88,8 +89,8 @@ def measure(
         folder: Of the public tables.
         name: Of the table.
         variants: What is trained.
-        joined: Names of those whose mean is measured too; the median of regressors if there are three or more.
-        n_folds: At most five.
+        joined: Names of those whose mean is measured too.
+        n_folds, n_network_folds: At most five, and how many of these networks are trained on.
         work: Where predictions are kept; one that is there is not made again.
 
     Returns:
@@ -104,6 +105,8 @@ def measure(
         met.append(float(rows.compositions.take(test).contained_in(rows.compositions.take(train)).mean()))
         said, seconds = {}, {}
         for variant in variants:
+            if variant.learner != "boosted" and number >= n_network_folds:
+                continue
             path = work / f"{name}-fold{number}-{variant.name.replace(', ', '-').replace(' ', '_')}.npz"
             if not path.is_file():
                 _write(path, fold, variant, is_class, derived_seed(SEED, name, number, variant.name))
@@ -114,7 +117,7 @@ def measure(
             each: np.full(len(test), value) for each, value in middle.items() if not (is_class and each == "median")
         }
         said = constants | said
-        if len(joined) > 1:
+        if len(joined) > 1 and set(joined) <= set(said):
             said["joined"] = np.mean([said[each] for each in joined], axis=0)
         for each, prediction in said.items():
             row = {"fold": number, "name": each, **_errors(rows.targets[test], prediction, is_class)}

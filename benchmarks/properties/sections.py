@@ -221,9 +221,9 @@ def matbench(found: Mapping[str, dict]) -> str:
     sections = []
     for task, each in found.items():
         learners = summary(each["learners"])
-        measures = list(next(iter(learners.values())))
+        measures = list(next(iter(learners.values())))[1:]
         rows = [
-            (_named(name, each), *(_over_folds(*value, each["folds"]) for value in row.values()))
+            (_named(name, each), row["folds"], *(_over_folds(*row[key], row["folds"]) for key in measures))
             for name, row in learners.items()
         ]
         words = {
@@ -236,10 +236,10 @@ def matbench(found: Mapping[str, dict]) -> str:
         sections.append(
             f"""### {task}
 
-{each["rows"]:,} rows of {each["formulas"]:,} formulas, {each["folds"]} of 5 folds;
+{each["rows"]:,} rows of {each["formulas"]:,} formulas;
 {each["test_rows_whose_formula_is_in_training"]:.0%} of the test rows have a row of their own formula in training.
 
-{markdown(("learner and what it sees", *(words[key] for key in measures)), rows)}"""
+{markdown(("learner and what it sees", "folds", *(words[key] for key in measures)), rows)}"""
         )
     return _MATBENCH + "\n".join(sections)
 

@@ -146,7 +146,7 @@ class TestFolds:
 
     def test_means_over_folds(self):
         rows = [{"fold": fold, "name": "a", "mae": value, "seconds": 3} for fold, value in ((0, 1.0), (1, 3.0))]
-        assert folds.summary(rows) == {"a": {"mae": (2.0, 1.0)}}
+        assert folds.summary(rows) == {"a": {"folds": 2, "mae": (2.0, 1.0)}}
 
 
 class TestData:
